@@ -11,7 +11,7 @@ use crate::live::LiveFrame;
 
 mod local;
 
-//pub use local::LocalEvents;
+pub use local::LocalEvents;
 
 /// One thing that happened to one machine.
 #[derive(Clone, Debug)]

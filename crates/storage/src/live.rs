@@ -10,7 +10,7 @@ use crate::StorageError;
 
 mod memory;
 
-//pub use memory::MemoryLive;
+pub use memory::MemoryLive;
 
 /// The right to write one machine's present. A newer lease for the same machine ends an older one.
 #[derive(Clone, Debug, PartialEq, Eq)]
