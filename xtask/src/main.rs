@@ -1,1 +1,54 @@
-fn main() {}
+//! Developer commands. `cargo xtask test` is the one test command, `cargo xtask ci` is everything that
+//! must hold before a change is merged.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+mod browser;
+mod checks;
+mod shell;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  test [ARGS…]   make available what the tests need, then run every test; ARGS go to `cargo test`
+  check          formatting, dependency rules, lints, documentation
+  ci             check, then test
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
+    let (command, rest) = match args {
+        [] => ("help", [].as_slice()),
+        [command, rest @ ..] => (command.as_str(), rest),
+    };
+    match (command, rest) {
+        ("test", rest) => test(rest),
+        ("check", []) => checks::all(),
+        ("ci", []) => checks::all().and_then(|()| test(&[])),
+        ("help" | "--help" | "-h", _) => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("there is no command {:?}\n\n{HELP}", args.join(" ")),
+    }
+}
+
+fn test(args: &[String]) -> Result<()> {
+    browser::make_available()?;
+    // The end-to-end tests start this executable; cargo builds by itself only the one of their own package.
+    shell::cargo(["build", "--locked", "--package", "collector", "--bins"])?;
+    let given = args.iter().map(String::as_str);
+    shell::cargo(["test", "--locked", "--workspace"].into_iter().chain(given))
+}

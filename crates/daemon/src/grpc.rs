@@ -6,8 +6,10 @@ use axum::Router;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_reflection::server::Builder;
@@ -39,6 +41,16 @@ pub fn services(
         .add_service(reflection().build_v1alpha().expect(broken))
         .into_axum_router()
         .reset_fallback()
+}
+
+/// Asks the process behind a channel whether it is ready; why not, when it is not.
+pub async fn check(channel: Channel) -> Result<(), String> {
+    let whole = HealthCheckRequest { service: String::new() };
+    match HealthClient::new(channel).check(whole).await {
+        Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
+        Ok(_) => Err("is not ready".to_owned()),
+        Err(status) => Err(format!("does not answer: {}", status.message())),
+    }
 }
 
 /// Answers with the health of the process.
