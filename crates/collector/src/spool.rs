@@ -1,0 +1,485 @@
+//! What was read and is not acknowledged yet: a bounded log on disk that survives being killed.
+//!
+//! - An item is in the hands of the operating system before anything else sees it: a kill loses nothing
+//!   that was appended. What nobody acknowledged within half a sync interval is synced to the disk, so a
+//!   power cut costs at most the last second. What is acknowledged at once never costs a sync.
+//! - Numbers are never used twice within an epoch (see `numbers.rs`).
+//! - When the bound is reached, the oldest segment goes. What of it was not acknowledged is named by a
+//!   gap. The same holds for what is damaged, and for what the aggregator refused.
+//! - When the disk takes nothing, a bounded piece of memory stands in until it does.
+//! - Segments go from the oldest on, after what is acknowledged was written down.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use model::{
+    EventKind, Gap, GapReason, Item, Labels, Layout, MachineEvent, Payload, Seq, SeqRange,
+    SeqRanges, SpoolEpoch, UnixMillis,
+};
+use prost::Message as _;
+
+use crate::CollectorStats;
+
+mod acknowledged;
+mod backlog;
+mod gaps;
+mod layouts;
+mod memory;
+mod numbers;
+mod record;
+mod recovery;
+mod segment;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use backlog::{Cursor, Waiting};
+pub(crate) use record::{Record, RecordKind};
+pub(crate) use sync::{SyncJob, Synced};
+
+/// An active segment that is wholly acknowledged is only replaced when it is longer than this: a
+/// collector whose items are acknowledged at once hardly touches the disk.
+const RECYCLED_BYTES_MIN: u64 = 256 * 1024;
+/// Gaps that one dropped segment may leave; more are told as one.
+const GAPS_PER_SEGMENT_MAX: usize = 64;
+/// Room for the number of an item in its message.
+const SEQ_BYTES_MAX: usize = 11;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// All segments and what stands in for them in memory.
+    pub(crate) bytes_max: u64,
+    pub(crate) segment_bytes_max: u64,
+    pub(crate) memory_bytes_max: u64,
+}
+
+impl Limits {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self {
+            bytes_max,
+            // Small enough to be read whole, and for a dropped one to be a small loss.
+            segment_bytes_max: (bytes_max / 8).clamp(4 * 1024, 1024 * 1024),
+            memory_bytes_max: (bytes_max / 4).min(4 * 1024 * 1024),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Spool {
+    dir: PathBuf,
+    limits: Limits,
+    stats: Arc<CollectorStats>,
+    numbers: numbers::Numbers,
+    /// Every number that need not be sent (again): acknowledged, lost, refused or superseded.
+    done: SeqRanges,
+    acknowledged: acknowledged::Acknowledged,
+    acknowledged_is_stale: bool,
+    /// Oldest first.
+    sealed: VecDeque<segment::Segment>,
+    active: Option<segment::Active>,
+    memory: memory::Memory,
+    layouts: layouts::Layouts,
+    gaps: gaps::Gaps,
+    /// Gaps for which no number could be reserved yet.
+    gaps_waiting: Vec<Gap>,
+    latest_time: UnixMillis,
+    /// Sealed files that a sync has not seen.
+    unsynced: Vec<Arc<File>>,
+    /// Whether segments were created since the last sync.
+    dir_is_unsynced: bool,
+    synced_to: Seq,
+    /// Last number at the housekeeping before.
+    marked: Seq,
+    writes_fail: bool,
+}
+
+impl Spool {
+    /// Opens the spool in `state_dir`, or starts one. What is damaged is stepped over and told; a spool
+    /// that cannot be used at all is put aside.
+    ///
+    /// # Errors
+    /// When nothing can be written in `state_dir`.
+    pub(crate) fn open(
+        state_dir: &Path,
+        limits: Limits,
+        stats: Arc<CollectorStats>,
+    ) -> anyhow::Result<Self> {
+        recovery::open(state_dir, limits, stats)
+    }
+
+    pub(crate) fn epoch(&self) -> SpoolEpoch {
+        self.numbers.epoch()
+    }
+
+    /// The number that the next item gets.
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.numbers.next()
+    }
+
+    /// The oldest number that is still kept; the next number when there is none.
+    pub(crate) fn oldest_unacknowledged(&self) -> Seq {
+        let kept = self.kept().find_map(|seqs| undone(&self.done, seqs).first().copied());
+        kept.map_or(self.numbers.next(), SeqRange::first)
+    }
+
+    pub(crate) fn is_done(&self, seq: Seq) -> bool {
+        self.done.contains(seq)
+    }
+
+    /// Makes a layout known, before the first frame that uses it.
+    pub(crate) fn learn(&mut self, layout: &Layout) {
+        self.layouts.insert(layout);
+    }
+
+    /// Numbers an item and keeps it. `None` when it cannot be delivered, ever: that is counted, and
+    /// told by a gap.
+    pub(crate) fn append(&mut self, payload: Payload) -> Option<Record> {
+        let time = payload.time().unwrap_or(self.latest_time);
+        let kind = match &payload {
+            Payload::Frame(frame) => RecordKind::Frame(frame.layout),
+            Payload::Gap(_) => RecordKind::Gap,
+            _ => RecordKind::Other,
+        };
+        let mut message = proto::convert::item_to_proto(&Item { seq: 0, payload });
+        let bytes = message.encoded_len() + SEQ_BYTES_MAX;
+        let problem = match kind {
+            RecordKind::Frame(id) if self.layouts.get(id).is_none() => {
+                Some(format!("frame of layout {id}, which is not known"))
+            }
+            _ if bytes > record::BODY_BYTES_MAX => {
+                Some(format!("item of {bytes} bytes is more than {}", record::BODY_BYTES_MAX))
+            }
+            _ if !self.make_room(bytes as u64) => {
+                Some(format!("item of {bytes} bytes does not fit into the spool"))
+            }
+            _ => None,
+        };
+        let Some(seq) = self.numbers.take() else {
+            self.stats.add_spool_dropped(1);
+            self.failed("failed to reserve item numbers", &io::Error::other("disk takes no write"));
+            return None;
+        };
+        if let Some(detail) = problem {
+            tracing::error!(item.seq = seq, %detail, "an item cannot be delivered");
+            let seqs = SeqRange::one(seq);
+            let gap = Gap { seqs, times: Some((time, time)), reason: GapReason::Rejected, detail };
+            self.stats.add_items_rejected(1);
+            self.done.insert(seq);
+            self.tell(gap);
+            return None;
+        }
+        self.latest_time = time;
+        message.seq = seq;
+        let record = Record { seq, time, kind, body: Bytes::from(message.encode_to_vec()) };
+        self.write(record.clone());
+        self.refresh_stats();
+        Some(record)
+    }
+
+    /// These items are durable elsewhere: forgets them.
+    pub(crate) fn acknowledge(&mut self, ranges: impl IntoIterator<Item = SeqRange>) {
+        // Nobody can have stored what was not yet numbered.
+        let last = self.numbers.next().saturating_sub(1);
+        for range in ranges {
+            if let Some(range) = SeqRange::new(range.first(), range.last().min(last)) {
+                self.done.insert_range(range);
+            }
+        }
+        self.forget_done();
+    }
+
+    /// These items will never be taken: forgets them and tells so by gaps. Those that were acknowledged
+    /// before are left out.
+    pub(crate) fn refuse(&mut self, range: SeqRange, times: Option<(UnixMillis, UnixMillis)>, why: &str) {
+        let last = self.numbers.next().saturating_sub(1);
+        let Some(range) = SeqRange::new(range.first(), range.last().min(last)) else { return };
+        // A refused gap is not told by another gap: that could go on for ever.
+        let refused_gaps = self.gaps.take_within(range);
+        self.stats.add_items_rejected(refused_gaps.len() as u64);
+        self.done.extend(refused_gaps.iter().map(|(seq, _)| SeqRange::one(*seq)));
+        for seqs in undone(&self.done, range) {
+            self.stats.add_items_rejected(seqs.count());
+            self.done.insert_range(seqs);
+            let detail = why.to_owned();
+            self.tell(Gap { seqs, times, reason: GapReason::Rejected, detail });
+        }
+        self.forget_done();
+    }
+
+    /// To be called a few times a second: writes down what was acknowledged, tries the disk again after
+    /// a failure, and says what there is to sync.
+    pub(crate) fn keep_house(&mut self) -> Option<SyncJob> {
+        self.write_acknowledged();
+        for gap in std::mem::take(&mut self.gaps_waiting) {
+            self.tell(gap);
+        }
+        self.flush_memory();
+        self.sync_job()
+    }
+
+    /// Leaves everything durable, and the exact next number written down.
+    pub(crate) fn close(mut self) {
+        self.flush_memory();
+        self.seal();
+        self.write_acknowledged();
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let synced = unsynced.iter().try_for_each(|file| file.sync_data());
+        if let Err(error) = synced.and_then(|()| self.numbers.close()) {
+            tracing::warn!(%error, "failed to close the spool; numbers will be skipped at the next start");
+        }
+    }
+
+    fn write(&mut self, record: Record) {
+        if self.memory.is_empty() {
+            match self.write_to_disk(&record) {
+                Ok(()) => return,
+                Err(error) => self.failed("failed to write the spool; keeping items in memory", &error),
+            }
+        }
+        self.memory.push(record);
+        let dropped = self.memory.overflow();
+        let (Some(first), Some(last)) = (dropped.first(), dropped.last()) else { return };
+        let times = Some((first.time, last.time));
+        if let Some(seqs) = SeqRange::new(first.seq, last.seq) {
+            self.drop_items(seqs, times, "the disk took no writes, and the memory for them is full");
+        }
+    }
+
+    fn write_to_disk(&mut self, record: &Record) -> io::Result<()> {
+        let fits = self.active.as_ref().is_some_and(|active| {
+            let follows = active.seqs().is_none_or(|seqs| seqs.last() + 1 == record.seq);
+            let bytes = active.bytes() + record.disk_bytes();
+            follows && (bytes <= self.limits.segment_bytes_max || active.seqs().is_none())
+        });
+        if !fits {
+            self.seal();
+        }
+        let active = match &mut self.active {
+            Some(active) => active,
+            none => {
+                let before = self.sealed.back().map_or(0, |segment| segment.seqs.last());
+                let epoch = self.numbers.epoch();
+                let created = segment::Active::create(&self.dir, epoch, record.seq, before)?;
+                self.dir_is_unsynced = true;
+                none.insert(created)
+            }
+        };
+        let layout = match record.kind {
+            RecordKind::Frame(id) if active.lacks(id) => self.layouts.get(id),
+            _ => None,
+        };
+        active.append(record, layout.as_ref())?;
+        if std::mem::take(&mut self.writes_fail) {
+            tracing::info!("the spool is written again");
+        }
+        Ok(())
+    }
+
+    /// Ends the active segment.
+    fn seal(&mut self) {
+        let Some(active) = self.active.take() else { return };
+        match active.snapshot() {
+            Some(segment) => {
+                if segment.seqs.last() > self.synced_to {
+                    self.unsynced.push(active.file());
+                }
+                self.sealed.push_back(segment);
+            }
+            None => remove(active.path()),
+        }
+    }
+
+    fn flush_memory(&mut self) {
+        while let Some(record) = self.memory.front().cloned() {
+            if let Err(error) = self.write_to_disk(&record) {
+                return self.failed("failed to write the spool; keeping items in memory", &error);
+            }
+            self.memory.pop();
+        }
+    }
+
+    /// Drops old segments until `bytes` more fit. False when they never will.
+    fn make_room(&mut self, bytes: u64) -> bool {
+        while self.bytes() + bytes > self.limits.bytes_max {
+            if self.sealed.is_empty() {
+                self.seal();
+            }
+            let Some(oldest) = self.sealed.pop_front() else {
+                return bytes <= self.limits.bytes_max;
+            };
+            self.drop_items(
+                oldest.seqs,
+                Some(oldest.times),
+                &format!("spool bound of {} reached", daemon::config::Bytes(self.limits.bytes_max)),
+            );
+            self.write_acknowledged();
+            remove(&oldest.path);
+        }
+        true
+    }
+
+    fn drop_items(&mut self, seqs: SeqRange, times: Option<(UnixMillis, UnixMillis)>, why: &str) {
+        // Gaps that would be pushed out themselves are told again, by a newer item.
+        let told_again = self.gaps.take_within(seqs);
+        self.done.extend(told_again.iter().map(|(seq, _)| SeqRange::one(*seq)));
+        let mut lost = undone(&self.done, seqs);
+        let count = lost.iter().map(|range| range.count()).sum();
+        self.stats.add_spool_dropped(count);
+        if lost.len() > GAPS_PER_SEGMENT_MAX {
+            lost = vec![seqs];
+        }
+        self.done.insert_range(seqs);
+        let newly = lost.into_iter().map(|seqs| Gap {
+            seqs,
+            times,
+            reason: GapReason::SpoolFull,
+            detail: why.to_owned(),
+        });
+        for gap in told_again.into_iter().map(|(_, gap)| gap).chain(newly) {
+            self.tell(gap);
+        }
+    }
+
+    /// What could not be read back.
+    fn lose(&mut self, seqs: SeqRange) {
+        for seqs in undone(&self.done, seqs) {
+            self.done.insert_range(seqs);
+            self.gaps.take_within(seqs);
+            let detail = "the spool could not be read back here".to_owned();
+            self.tell(Gap { seqs, times: None, reason: GapReason::SpoolDamaged, detail });
+        }
+    }
+
+    fn tell(&mut self, gap: Gap) {
+        let (gap, superseded) = self.gaps.merge(gap);
+        self.done.extend(superseded.into_iter().map(SeqRange::one));
+        let Some(seq) = self.numbers.take() else {
+            // Bounded: it only grows by what was dropped while not one number could be reserved.
+            if self.gaps_waiting.len() < 1000 {
+                self.gaps_waiting.push(gap);
+            }
+            return;
+        };
+        let time = gap.times.map_or(self.latest_time, |(_, last)| last);
+        let message = proto::convert::item_to_proto(&Item { seq, payload: Payload::Gap(gap.clone()) });
+        self.gaps.insert(seq, gap);
+        let body = Bytes::from(message.encode_to_vec());
+        self.write(Record { seq, time, kind: RecordKind::Gap, body });
+    }
+
+    /// Reports damage: counted, logged, and an event for people.
+    fn report_damage(&mut self, detail: String) {
+        tracing::warn!(%detail, "the spool was damaged");
+        self.stats.add_spool_damaged(1);
+        let time = UnixMillis::from(SystemTime::now());
+        let attributes = Labels::empty();
+        let event = MachineEvent { time, kind: EventKind::SpoolDamaged, detail, attributes };
+        self.append(Payload::Event(event));
+    }
+
+    fn forget_done(&mut self) {
+        let done = &self.done;
+        self.gaps.forget(|seq| done.contains(seq));
+        if !self.memory.is_empty() {
+            self.memory.forget(|seq| done.contains(seq));
+        }
+        self.acknowledged_is_stale = true;
+        let mut paths = Vec::new();
+        while self.sealed.front().is_some_and(|oldest| covers(&self.done, oldest.seqs)) {
+            paths.extend(self.sealed.pop_front().map(|segment| segment.path));
+        }
+        if self.sealed.is_empty() {
+            // Files that are gone need no sync.
+            self.unsynced.clear();
+            let old = self.active.take_if(|active| {
+                let seqs = active.seqs();
+                active.bytes() > RECYCLED_BYTES_MIN && seqs.is_some_and(|s| covers(&self.done, s))
+            });
+            paths.extend(old.map(|active| active.path().to_owned()));
+        }
+        let oldest = self.oldest_unacknowledged();
+        if let Some(settled) = SeqRange::new(1, oldest.saturating_sub(1)) {
+            self.done.insert_range(settled);
+        }
+        if !paths.is_empty() {
+            self.write_acknowledged();
+            paths.iter().for_each(|path| remove(path));
+        }
+        self.refresh_stats();
+    }
+
+    fn write_acknowledged(&mut self) {
+        if std::mem::take(&mut self.acknowledged_is_stale)
+            && let Err(error) = self.acknowledged.write(&self.done)
+        {
+            self.acknowledged_is_stale = true;
+            self.failed("failed to write what is acknowledged; it may be sent again", &error);
+        }
+    }
+
+    /// Counts a failure, and logs the first of a row.
+    fn failed(&mut self, what: &'static str, error: &io::Error) {
+        self.stats.add_spool_write_error();
+        if !std::mem::replace(&mut self.writes_fail, true) {
+            tracing::error!(%error, dir = %self.dir.display(), "{what}");
+        }
+    }
+
+    /// Items that are kept, in ascending order.
+    fn kept(&self) -> impl Iterator<Item = SeqRange> {
+        let sealed = self.sealed.iter().map(|segment| segment.seqs);
+        let active = self.active.iter().filter_map(segment::Active::seqs);
+        sealed.chain(active).chain(self.memory.seqs().map(SeqRange::one))
+    }
+
+    fn bytes(&self) -> u64 {
+        let sealed: u64 = self.sealed.iter().map(|segment| segment.bytes).sum();
+        sealed + self.active.as_ref().map_or(0, segment::Active::bytes) + self.memory.bytes()
+    }
+
+    fn refresh_stats(&self) {
+        let items = self.kept().map(|seqs| seqs.count() - overlap(&self.done, seqs)).sum();
+        self.stats.set_spool_items(items);
+        self.stats.set_spool_bytes(if items == 0 { 0 } else { self.bytes() });
+    }
+}
+
+/// The parts of `range` that are not in `done`, ascending.
+fn undone(done: &SeqRanges, range: SeqRange) -> Vec<SeqRange> {
+    let mut out = Vec::new();
+    let mut from = range.first();
+    for covered in done.iter().skip_while(|covered| covered.last() < range.first()) {
+        if covered.first() > range.last() {
+            break;
+        }
+        out.extend(covered.first().checked_sub(1).and_then(|last| SeqRange::new(from, last)));
+        let Some(next) = covered.last().checked_add(1) else { return out };
+        from = next;
+    }
+    out.extend(SeqRange::new(from, range.last()));
+    out
+}
+
+fn covers(done: &SeqRanges, range: SeqRange) -> bool {
+    done.iter().any(|one| one.first() <= range.first() && range.last() <= one.last())
+}
+
+fn overlap(done: &SeqRanges, range: SeqRange) -> u64 {
+    let parts = done.iter().filter_map(|one| {
+        SeqRange::new(one.first().max(range.first()), one.last().min(range.last()))
+    });
+    parts.map(SeqRange::count).sum()
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "failed to remove a segment of the spool");
+    }
+}

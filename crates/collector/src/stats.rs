@@ -1,0 +1,120 @@
+//! What the collector counts about itself. The self probe turns these into series.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counters and gauges that any part of the collector may set and read, without a lock. Each stands
+/// alone: no two of them are consistent with each other.
+#[derive(Debug, Default)]
+pub struct CollectorStats {
+    spool_bytes: AtomicU64,
+    spool_items: AtomicU64,
+    spool_dropped: AtomicU64,
+    spool_damaged: AtomicU64,
+    spool_write_errors: AtomicU64,
+    items_rejected: AtomicU64,
+    ticks_missed: AtomicU64,
+    /// Microseconds plus one; zero while there was none.
+    ack_latency: AtomicU64,
+    connects: AtomicU64,
+}
+
+impl CollectorStats {
+    /// Bytes that the spool occupies, acknowledged segments not counted.
+    pub fn spool_bytes(&self) -> u64 {
+        self.spool_bytes.load(Relaxed)
+    }
+
+    pub fn set_spool_bytes(&self, bytes: u64) {
+        self.spool_bytes.store(bytes, Relaxed);
+    }
+
+    /// Items in the spool that are not acknowledged.
+    pub fn spool_items(&self) -> u64 {
+        self.spool_items.load(Relaxed)
+    }
+
+    pub fn set_spool_items(&self, items: u64) {
+        self.spool_items.store(items, Relaxed);
+    }
+
+    /// Items that a bound pushed out: of the spool, or of the queue before it.
+    pub fn spool_dropped(&self) -> u64 {
+        self.spool_dropped.load(Relaxed)
+    }
+
+    pub fn add_spool_dropped(&self, items: u64) {
+        self.spool_dropped.fetch_add(items, Relaxed);
+    }
+
+    /// Places where the spool could not be read back.
+    pub fn spool_damaged(&self) -> u64 {
+        self.spool_damaged.load(Relaxed)
+    }
+
+    pub fn add_spool_damaged(&self, places: u64) {
+        self.spool_damaged.fetch_add(places, Relaxed);
+    }
+
+    /// Writes and syncs of the spool that failed.
+    pub fn spool_write_errors(&self) -> u64 {
+        self.spool_write_errors.load(Relaxed)
+    }
+
+    pub fn add_spool_write_error(&self) {
+        self.spool_write_errors.fetch_add(1, Relaxed);
+    }
+
+    /// Items that the aggregator refused for good.
+    pub fn items_rejected(&self) -> u64 {
+        self.items_rejected.load(Relaxed)
+    }
+
+    pub fn add_items_rejected(&self, items: u64) {
+        self.items_rejected.fetch_add(items, Relaxed);
+    }
+
+    /// Ticks that were left out because the one before was not done.
+    pub fn ticks_missed(&self) -> u64 {
+        self.ticks_missed.load(Relaxed)
+    }
+
+    pub fn add_ticks_missed(&self, ticks: u64) {
+        self.ticks_missed.fetch_add(ticks, Relaxed);
+    }
+
+    /// Time from sending a fresh item to its acknowledgement, latest; `None` while there was none.
+    pub fn ack_latency(&self) -> Option<Duration> {
+        let stored = self.ack_latency.load(Relaxed);
+        (stored > 0).then(|| Duration::from_micros(stored - 1))
+    }
+
+    pub fn set_ack_latency(&self, latency: Duration) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX - 1);
+        self.ack_latency.store(us.saturating_add(1), Relaxed);
+    }
+
+    /// Streams that an aggregator welcomed.
+    pub fn connects(&self) -> u64 {
+        self.connects.load(Relaxed)
+    }
+
+    pub fn add_connect(&self) {
+        self.connects.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_is_absent_until_it_was_measured() {
+        let stats = CollectorStats::default();
+        assert_eq!(stats.ack_latency(), None);
+        stats.set_ack_latency(Duration::ZERO);
+        assert_eq!(stats.ack_latency(), Some(Duration::ZERO));
+        stats.set_ack_latency(Duration::from_millis(3));
+        assert_eq!(stats.ack_latency(), Some(Duration::from_millis(3)));
+    }
+}
