@@ -10,6 +10,12 @@ pub enum StorageError {
     /// What is stored cannot be read as what it should be.
     #[error("{store} holds something unreadable: {reason}")]
     Corrupt { store: &'static str, reason: String },
+    /// The call broke the contract of the port; repeating it cannot help.
+    #[error("{store} was asked for something impossible: {reason}")]
+    Invalid { store: &'static str, reason: String },
+    /// The store cannot be opened as it is; a person must look.
+    #[error("cannot open {what}: {reason}\nhint: {hint}")]
+    CannotOpen { what: String, reason: String, hint: &'static str },
 }
 
 impl StorageError {

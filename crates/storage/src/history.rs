@@ -17,6 +17,21 @@ use model::{
 use crate::StorageError;
 use crate::rollup::Rollup;
 
+pub mod block;
+
+mod cursor;
+mod decimal;
+mod merge;
+mod report;
+mod report_group;
+mod retention;
+mod sqlite;
+mod values;
+
+pub use cursor::Damaged;
+pub use retention::Retention;
+pub use sqlite::SqliteHistory;
+
 /// Items of one spool that arrived together.
 #[derive(Clone, Debug)]
 pub struct Delivery {

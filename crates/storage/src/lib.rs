@@ -10,16 +10,21 @@
 //! This crate alone speaks SQL. It knows nothing of the wire and nothing of who calls it. The contract of
 //! each port stands at its trait, and is a test suite in [`contract`] that every adapter passes.
 
+pub mod config;
 pub mod events;
 pub mod history;
 pub mod live;
 pub mod registry;
 pub mod rollup;
+pub mod sqlite;
 
 mod error;
+mod stores;
 
+pub use config::Config;
 pub use error::StorageError;
 pub use events::EventStream;
 pub use history::History;
 pub use live::LiveState;
 pub use registry::Registry;
+pub use stores::{Stores, open};

@@ -7,6 +7,10 @@ use model::{Labels, MachineFacts, MachineId, MachineStatus, UnixMillis};
 
 use crate::StorageError;
 
+mod sqlite;
+
+pub use sqlite::SqliteRegistry;
+
 /// What is kept of a machine across restarts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MachineRecord {

@@ -1,0 +1,62 @@
+//! The schema, step by step. A file is added to `migrations/sqlite/` and listed here, and never changed
+//! again.
+
+use std::path::Path;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{SqlSafeStr as _, SqliteConnection};
+
+use super::error;
+use crate::StorageError;
+
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "history", include_str!("../../../../migrations/sqlite/0001_history.sql"))];
+
+pub(super) async fn run(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> Result<(), StorageError> {
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|&(version, name, sql)| {
+            Migration::new(
+                version,
+                name.into(),
+                MigrationType::Simple,
+                sql.into_sql_str(),
+                false,
+            )
+        })
+        .collect();
+    match Migrator::with_migrations(migrations).run_direct(None, connection, false).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(version)) => {
+            Err(error::version(path, format!("a newer version of Muster wrote it (schema {version})")))
+        }
+        Err(MigrateError::VersionMismatch(version)) => {
+            Err(error::version(path, format!("its schema {version} is not the one of this version")))
+        }
+        Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)) => {
+            Err(error::opening(path, e))
+        }
+        Err(other) => Err(error::version(path, other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_listed() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the folder exists")
+            .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
+            .collect();
+        files.sort();
+        let listed: Vec<String> =
+            MIGRATIONS.iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect();
+        assert_eq!(files, listed);
+    }
+}
