@@ -7,12 +7,15 @@ use anyhow::{Result, bail};
 
 mod browser;
 mod checks;
+mod services;
 mod shell;
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   test [ARGS…]   make available what the tests need, then run every test; ARGS go to `cargo test`
+  services [COMMAND…]
+                 start a private Redis and TimescaleDB; run COMMAND with them, or keep them until interrupted
   check          formatting, dependency rules, lints, documentation
   ci             check, then test
 ";
@@ -35,6 +38,7 @@ fn run(args: &[String]) -> Result<()> {
     };
     match (command, rest) {
         ("test", rest) => test(rest),
+        ("services", command) => services::run(command),
         ("check", []) => checks::all(),
         ("ci", []) => checks::all().and_then(|()| test(&[])),
         ("help" | "--help" | "-h", _) => {
@@ -47,8 +51,12 @@ fn run(args: &[String]) -> Result<()> {
 
 fn test(args: &[String]) -> Result<()> {
     browser::make_available()?;
+    let services = services::Services::start()?;
     // The end-to-end tests start this executable; cargo builds by itself only the one of their own package.
     shell::cargo(["build", "--locked", "--package", "collector", "--bins"])?;
     let given = args.iter().map(String::as_str);
-    shell::cargo(["test", "--locked", "--workspace"].into_iter().chain(given))
+    let mut tests =
+        shell::command_cargo(["test", "--locked", "--workspace"].into_iter().chain(given));
+    tests.envs(services.variables().iter().map(|(name, url)| (name, url)));
+    shell::run(tests)
 }
