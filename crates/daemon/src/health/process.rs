@@ -8,7 +8,6 @@ use prometheus_client::registry::Registry;
 
 /// Linux reports times to user space in this unit, whatever the kernel's own tick.
 const TICKS_PER_SECOND: f64 = 100.0;
-const PAGE_BYTES_DEFAULT: u64 = 4096;
 
 pub(super) fn register(registry: &mut Registry) {
     registry.register_collector(Box::new(Process));
@@ -55,20 +54,26 @@ struct Usage {
 
 fn read() -> Option<Usage> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let open_fds = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
-    parse(&stat, open_fds)
+    parse(&stat, &status, open_fds)
 }
 
-/// Fields of `/proc/[pid]/stat` as proc(5) numbers them, from the state on: the name before it may hold
-/// anything, also spaces and parentheses.
-fn parse(stat: &str, open_fds: u64) -> Option<Usage> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+/// Formats: proc(5). Memory comes from `status`, where it does not depend on the size of a page.
+fn parse(stat: &str, status: &str, open_fds: u64) -> Option<Usage> {
+    // The name before the last parenthesis may hold anything, also blanks and parentheses.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    // Numbered as the manual does, from 1; the state, after the name, is 3.
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    };
     Some(Usage {
-        cpu_seconds: (number(14)? + number(15)?) as f64 / TICKS_PER_SECOND,
-        threads: number(20)?,
-        resident_bytes: number(24)? * PAGE_BYTES_DEFAULT,
+        cpu_seconds: (ticks(14)? + ticks(15)?) as f64 / TICKS_PER_SECOND,
+        resident_bytes: value("VmRSS:")? * 1024,
+        threads: value("Threads:")?,
         open_fds,
     })
 }
@@ -79,11 +84,18 @@ mod tests {
 
     #[test]
     fn a_stat_line_with_a_hostile_name_is_read() {
-        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 7 0 123 1000000 \
-                    2500 18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1 0 0 0 0 0";
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 7 0 123 1000000";
+        let status = "Name:\ta) b (c\nVmHWM:\t   12000 kB\nVmRSS:\t   10000 kB\nThreads:\t7\n";
         let expected =
-            Usage { cpu_seconds: 2.0, resident_bytes: 2500 * 4096, threads: 7, open_fds: 9 };
-        assert_eq!(parse(stat, 9), Some(expected));
-        assert_eq!(parse("42 (a", 9), None);
+            Usage { cpu_seconds: 2.0, resident_bytes: 10_000 * 1024, threads: 7, open_fds: 9 };
+        assert_eq!(parse(stat, status, 9), Some(expected));
+        assert_eq!(parse("42 (a", status, 9), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn our_own_usage_can_be_read() {
+        let usage = read().expect("this is Linux");
+        assert!(usage.resident_bytes > 1 << 20 && usage.threads > 0, "{usage:?}");
     }
 }
