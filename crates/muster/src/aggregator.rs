@@ -1,0 +1,60 @@
+//! `muster aggregator`: takes in what collectors send, keeps it, and answers for it.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use daemon::grpc;
+
+use crate::config::Flags;
+use crate::crew::Crew;
+use crate::data_dir::{self, DataDir};
+use crate::serving::{AGGREGATOR_SERVICES, GRACE, Serving};
+
+/// Run the aggregator alone: take frames in, keep them, answer gRPC queries
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muster aggregator
+  muster aggregator --listen 127.0.0.1:7071 --data-dir /srv/muster
+  muster collector --aggregator http://127.0.0.1:7071")]
+pub(crate) struct Args {
+    /// Address to serve on
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", default_value = "127.0.0.1:7071")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    data_dir: data_dir::Flag,
+    /// Listen where others can reach it although there is no access control yet
+    #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
+    insecure_no_auth: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.flags.load()?;
+    let shutdown = daemon::shutdown::on_signal();
+    let mut serving = Serving::bind("aggregator", args.listen, args.insecure_no_auth)?;
+    let data_dir = DataDir::open(args.data_dir)?;
+    let storing = serving.health.component("storage");
+    let stores = storage::open(&config.storage, data_dir.path()).await?;
+    storing.ready();
+
+    let metrics = &mut serving.metrics;
+    let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
+    let routes = aggregator.routes();
+    let services =
+        grpc::services(routes, proto::DESCRIPTOR_SET, &AGGREGATOR_SERVICES, &serving.health);
+    let url = serving.url();
+    let (server, router, health) = serving.finish(Router::new().merge(services));
+
+    let mut crew = Crew::default();
+    let answering = crew.stage();
+    answering.add("aggregator", |stop| aggregator.run(stop));
+    answering.add("server", |stop| server.serve(router, stop));
+
+    println!("Muster's aggregator is listening on {url}");
+    println!("  data       {}", data_dir.path().display());
+    println!("  collector  muster collector --aggregator {url}");
+    println!("  dashboard  muster gateway --aggregator {url}");
+    crew.run(shutdown, &health, GRACE).await
+}

@@ -1,0 +1,120 @@
+//! What can be typed after `muster`.
+
+use clap::{Parser, Subcommand};
+
+use crate::{aggregator, check_config, collector, completions, gateway, health, up};
+
+/// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
+#[derive(Debug, Parser)]
+#[command(
+    name = "muster",
+    version,
+    arg_required_else_help = true,
+    subcommand_help_heading = "Roles and tools",
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  muster up                                             this machine, at http://127.0.0.1:7070
+  muster collector --aggregator http://127.0.0.1:7070   report another machine to it
+  muster health                                         is it well? (exit code 0 or 1)
+
+`muster ROLE --help` explains a role. Settings come from a file (--config), then the environment, then
+flags: MUSTER_COLLECTOR__INTERVAL=5s sets `interval` in the file's section [collector]."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    Up(up::Args),
+    Aggregator(aggregator::Args),
+    Gateway(gateway::Args),
+    Collector(collector::Args),
+    Health(health::Args),
+    CheckConfig(check_config::Args),
+    Completions(completions::Args),
+}
+
+/// Reads the command line and plays the role.
+pub(crate) fn run() -> anyhow::Result<()> {
+    match Cli::parse().role {
+        Role::Up(args) => wait(up::run(args)),
+        Role::Aggregator(args) => wait(aggregator::run(args)),
+        Role::Gateway(args) => wait(gateway::run(args)),
+        Role::Collector(args) => collector::run(args),
+        Role::Health(args) => wait(health::run(args)),
+        Role::CheckConfig(args) => check_config::run(&args),
+        Role::Completions(args) => completions::run(&args),
+    }
+}
+
+fn wait(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(role);
+    // A blocking read of a dead mount would otherwise keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// The README's commands are run by the end-to-end tests; these are what the program itself advises.
+    #[test]
+    fn the_examples_in_the_help_can_be_typed() {
+        let mut typed = 0;
+        let mut whole = Cli::command();
+        let commands =
+            std::iter::once(whole.clone()).chain(whole.get_subcommands_mut().map(|c| c.clone()));
+        for command in commands {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in after.lines().map(str::trim) {
+                // What comes after two blanks explains, what comes after `>` is the shell's.
+                let line = line.split("   ").next().unwrap_or_default();
+                let line = line.split(" > ").next().unwrap_or_default();
+                let Some(at) =
+                    line.find("muster ").filter(|at| line[..*at].ends_with(['=', ' ']) || *at == 0)
+                else {
+                    continue;
+                };
+                let settings_before = line[..at].split_whitespace().all(|word| word.contains('='));
+                if !settings_before || line.contains("$(") {
+                    continue;
+                }
+                let words = line[at..].split_whitespace();
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{line}: {error}");
+                }
+                typed += 1;
+            }
+        }
+        assert!(typed >= 10, "only {typed} examples were found");
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        for role in Cli::command().get_subcommands() {
+            // Tools that a person types are not configured by an environment.
+            if matches!(role.get_name(), "bench" | "check-config" | "completions") {
+                continue;
+            }
+            for flag in role.get_arguments().filter(|arg| !arg.is_positional()) {
+                let name = format!("muster {} --{}", role.get_name(), flag.get_id());
+                assert!(
+                    flag.get_env().is_some_and(|v| v.to_string_lossy().starts_with("MUSTER_")),
+                    "{name}"
+                );
+            }
+        }
+    }
+}

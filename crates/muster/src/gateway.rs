@@ -1,0 +1,108 @@
+//! `muster gateway`: the dashboard, as a client of an aggregator elsewhere.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use daemon::grpc;
+use daemon::health::Readiness;
+use daemon::hint::WithHint as _;
+use proto::Link;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::config::Flags;
+use crate::crew::Crew;
+use crate::serving::{GRACE, Serving};
+
+/// Idle proxies cut streams after a minute, and a peer that vanished is noticed no other way.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the readiness of the aggregator is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Run the dashboard alone: pages, REST and WebSocket, asking an aggregator
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muster gateway
+  muster gateway --listen 127.0.0.1:8080 --aggregator http://10.0.0.5:7071")]
+pub(crate) struct Args {
+    /// Address to serve on
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+    /// Address of the aggregator
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MUSTER_AGGREGATOR",
+        default_value = "http://127.0.0.1:7071"
+    )]
+    aggregator: String,
+    /// Listen where others can reach it although there is no login yet: they see everything
+    #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
+    insecure_no_auth: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.flags.load()?;
+    let shutdown = daemon::shutdown::on_signal();
+    let mut serving = Serving::bind("gateway", args.listen, args.insecure_no_auth)?;
+    let channel = channel(&args.aggregator)?;
+    let upstream = serving.health.component("aggregator");
+    let link = Link::new(channel.clone());
+    let gateway = ::gateway::Gateway::new(config.gateway, link, &mut serving.metrics)?;
+
+    let url = serving.url();
+    let (server, router, health) = serving.finish(gateway.router());
+    let mut crew = Crew::default();
+    let answering = crew.stage();
+    answering.add("gateway", |stop| gateway.run(stop));
+    answering.add("server", |stop| server.serve(router, stop));
+    answering.add("readiness", |stop| follow(channel, upstream, stop));
+
+    println!("Muster's dashboard is listening on {url}");
+    println!("  aggregator  {}", args.aggregator);
+    crew.run(shutdown, &health, GRACE).await
+}
+
+/// A channel that connects when it is first used and again whenever it must: the gateway starts and stays
+/// whether or not the aggregator is there.
+fn channel(url: &str) -> anyhow::Result<Channel> {
+    let invalid = || {
+        format!("--aggregator: expected an address such as http://127.0.0.1:7071, found {url:?}")
+    };
+    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(invalid)?;
+    let scheme = endpoint.uri().scheme_str();
+    if scheme != Some("http") || endpoint.uri().authority().is_none() {
+        return Err(anyhow::anyhow!(invalid())).hint("begin it with http://");
+    }
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+/// Ready as long as the aggregator says that it is.
+async fn follow(
+    channel: Channel,
+    upstream: Readiness,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        match tokio::time::timeout(LOOK_EVERY, grpc::check(channel.clone())).await {
+            Ok(Ok(())) => upstream.ready(),
+            Ok(Err(reason)) => upstream.not_ready(reason),
+            Err(_) => upstream.not_ready("does not answer"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What every role that serves shares: its port, its health, its own metrics.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use daemon::health::Health;
+use daemon::http::Server;
+use prometheus_client::registry::Registry;
+
+use crate::exposure;
+
+/// How long each stage of stopping may take.
+pub(crate) const GRACE: Duration = Duration::from_secs(15);
+
+/// Names of the aggregator's services, as reflection and `grpc.health.v1` know them.
+pub(crate) const AGGREGATOR_SERVICES: [&str; 2] =
+    ["muster.v1.CollectorService", "muster.v1.StateService"];
+
+/// A bound port, with what the process tells about itself.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) server: Server,
+    pub(crate) health: Health,
+    /// Filled by the services as they are made; served once all are.
+    pub(crate) metrics: Registry,
+}
+
+impl Serving {
+    /// Binds before anything else is started: a port in use must not cost a recovery of the store.
+    pub(crate) fn bind(
+        service: &'static str,
+        listen: SocketAddr,
+        insecure: bool,
+    ) -> anyhow::Result<Self> {
+        exposure::check(listen, insecure)?;
+        let server = Server::bind(listen)?;
+        let mut metrics = Registry::with_prefix("muster");
+        server.register(&mut metrics);
+        Ok(Self { server, health: Health::new(service), metrics })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.server.local_addr())
+    }
+
+    /// The server, and `router` with health and metrics beside it.
+    pub(crate) fn finish(self, router: Router) -> (Server, Router, Health) {
+        let about = self.health.router(Arc::new(Mutex::new(self.metrics)));
+        (self.server, router.merge(about), self.health)
+    }
+}

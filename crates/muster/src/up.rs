@@ -1,0 +1,77 @@
+//! `muster up`: every role in one process, on one port, with nothing else to install.
+
+use std::net::SocketAddr;
+
+use daemon::grpc;
+use proto::Link;
+
+use crate::config::Flags;
+use crate::crew::Crew;
+use crate::data_dir::{self, DataDir};
+use crate::serving::{AGGREGATOR_SERVICES, GRACE, Serving};
+
+/// Run everything on this machine: collector, aggregator, store and dashboard, on one port
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muster up
+  muster up --listen 127.0.0.1:9000 --data-dir /srv/muster
+  MUSTER_COLLECTOR__INTERVAL=5s muster up
+
+The dashboard, REST (/api/v1/), the WebSocket, gRPC for collectors and grpcurl, and /metrics are all
+served on the one address. Data is kept across restarts.")]
+pub(crate) struct Args {
+    /// Address to serve on
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    data_dir: data_dir::Flag,
+    /// Listen where others can reach it although there is no login yet: they see everything
+    #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
+    insecure_no_auth: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.flags.load()?;
+    let shutdown = daemon::shutdown::on_signal();
+    let mut serving = Serving::bind("muster", args.listen, args.insecure_no_auth)?;
+    let data_dir = DataDir::open(args.data_dir)?;
+    let storing = serving.health.component("storage");
+    let stores = storage::open(&config.storage, data_dir.path()).await?;
+    storing.ready();
+
+    let metrics = &mut serving.metrics;
+    let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
+    let routes = aggregator.routes();
+    // The same clients and services as across a network, without the network.
+    let link = Link::new(routes.clone().prepare());
+    let gateway = ::gateway::Gateway::new(config.gateway, link.clone(), metrics)?;
+    let collector = ::collector::Collector::open(
+        ::collector::Config {
+            state_dir: data_dir.path().join("collector").into(),
+            ..config.collector
+        },
+        ::collector::Target::Link(link),
+    )?;
+
+    let services =
+        grpc::services(routes, proto::DESCRIPTOR_SET, &AGGREGATOR_SERVICES, &serving.health);
+    let url = serving.url();
+    let (server, router, health) = serving.finish(gateway.router().merge(services));
+
+    let mut crew = Crew::default();
+    // The collector says goodbye while there is still somebody to say it to.
+    crew.stage().add("collector", |stop| collector.run(stop));
+    let answering = crew.stage();
+    answering.add("aggregator", |stop| aggregator.run(stop));
+    answering.add("gateway", |stop| gateway.run(stop));
+    answering.add("server", |stop| server.serve(router, stop));
+
+    println!("Muster is listening on {url}");
+    println!("  dashboard  {url}/");
+    println!("  data       {}", data_dir.path().display());
+    println!("  collector  muster collector --aggregator {url}");
+    crew.run(shutdown, &health, GRACE).await
+}
