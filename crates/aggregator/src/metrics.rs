@@ -1,0 +1,146 @@
+//! What an aggregator counts about itself. All names begin with `muster_aggregator_`.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) streams: Gauge,
+    pub(crate) frames: Counter,
+    pub(crate) samples: Counter,
+    pub(crate) items: Family<Kind, Counter>,
+    pub(crate) rejected: Family<Reason, Counter>,
+    pub(crate) refused_streams: Counter,
+    pub(crate) fenced_streams: Counter,
+    pub(crate) late_frames: Counter,
+    pub(crate) backlog_items: Counter,
+    pub(crate) resent_items: Counter,
+    pub(crate) acknowledged: Counter,
+    pub(crate) ack_latency: Histogram,
+    pub(crate) commit_duration: Histogram,
+    pub(crate) commit_failures: Counter,
+    pub(crate) queue_items: Gauge,
+    pub(crate) queue_bytes: Gauge,
+    pub(crate) abandoned: Counter,
+    pub(crate) live_failures: Counter,
+    pub(crate) events_missed: Counter,
+    pub(crate) reader_frames_dropped: Counter,
+    pub(crate) readers: Gauge,
+    pub(crate) machines: Family<Status, Gauge>,
+    pub(crate) history_bytes: Gauge,
+    pub(crate) maintenance_failures: Counter,
+    pub(crate) query_duration: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Kind {
+    pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reason {
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Status {
+    pub(crate) status: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("muster_aggregator");
+        // 1 ms to 16 s.
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let mut r = |name: &str, help: &str| {
+            add(registry, name, help, Counter::<u64, AtomicU64>::default())
+        };
+        let frames = r("frames", "Frames taken in");
+        let samples = r("samples", "Values taken in with frames");
+        let refused_streams =
+            r("refused_streams", "Streams ended for a bad hello or a broken contract");
+        let fenced_streams =
+            r("fenced_streams", "Streams ended because another took over their machine");
+        let late_frames =
+            r("late_frames", "Fresh frames that came out of order or after the watermark");
+        let backlog_items =
+            r("backlog_items", "Items that are older than the present, sent after an outage");
+        let resent_items = r("resent_items", "Items that history had already when they came");
+        let acknowledged = r("acknowledged_items", "Items acknowledged after their commit");
+        let commit_failures = r("commit_failures", "Commits that failed and were tried again");
+        let abandoned =
+            r("abandoned_items", "Items not committed before the end; their collectors keep them");
+        let live_failures =
+            r("live_failures", "Writes to live state or the event stream that failed");
+        let events_missed = r("events_missed", "Events this process was too slow to read");
+        let reader_frames_dropped =
+            r("reader_frames_dropped", "Frames that slow readers of StreamMetrics missed");
+        let maintenance_failures =
+            r("maintenance_failures", "Rounds of history maintenance that failed");
+        let mut g = |name: &str, help: &str| add(registry, name, help, Gauge::<i64, _>::default());
+        let streams = g("streams", "Collector streams open");
+        let queue_items = g("queue_items", "Items waiting for their commit");
+        let queue_bytes = g("queue_bytes", "Bytes waiting for their commit");
+        let readers = g("readers", "StreamMetrics and Watch streams open");
+        let history_bytes = g("history_bytes", "Size of history");
+        Self {
+            streams,
+            frames,
+            samples,
+            refused_streams,
+            fenced_streams,
+            late_frames,
+            backlog_items,
+            resent_items,
+            acknowledged,
+            commit_failures,
+            abandoned,
+            live_failures,
+            events_missed,
+            reader_frames_dropped,
+            maintenance_failures,
+            queue_items,
+            queue_bytes,
+            readers,
+            history_bytes,
+            items: add(registry, "items", "Items taken in, by kind", Family::default()),
+            rejected: add(
+                registry,
+                "rejected_items",
+                "Items and layouts refused, by reason",
+                Family::default(),
+            ),
+            machines: add(registry, "machines", "Machines known, by status", Family::default()),
+            ack_latency: add(
+                registry,
+                "ack_latency_seconds",
+                "From the receipt of an item to its acknowledgement",
+                seconds(),
+            ),
+            commit_duration: add(
+                registry,
+                "commit_duration_seconds",
+                "Time that a commit took",
+                seconds(),
+            ),
+            query_duration: add(
+                registry,
+                "range_query_duration_seconds",
+                "Time that a range query took",
+                seconds(),
+            ),
+        }
+    }
+}
+
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}

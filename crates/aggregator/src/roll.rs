@@ -1,0 +1,328 @@
+//! The roll call: what is known of every machine, kept in one place and written out by one task.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::{Headline, Labels, MachineFacts, MachineId, MachineStatus, UnixMillis};
+use storage::live::Presence;
+use storage::registry::MachineRecord;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::pulse::{Goodbye, Patience, Pulse};
+use crate::clock::Now;
+
+pub(crate) mod headline;
+pub(crate) mod keeper;
+pub(crate) mod pulse;
+
+/// All machines that this aggregator knows. Streams report to it; [`keeper::Keeper`] alone writes its
+/// news to the stores, so that writes about one machine never overtake each other.
+#[derive(Debug)]
+pub(crate) struct Roll {
+    /// Protects the map; held for a few field accesses at a time.
+    machines: Mutex<HashMap<MachineId, Entry>>,
+    news: Notify,
+    patience: Patience,
+}
+
+struct Entry {
+    record: Arc<MachineRecord>,
+    pulse: Pulse,
+    headline: Headline,
+    last_seen: UnixMillis,
+    clock_skew_ms: i64,
+    stream: Option<OpenStream>,
+    news: News,
+}
+
+/// The stream that speaks for a machine.
+#[derive(Clone, Debug)]
+struct OpenStream {
+    token: u64,
+    /// Cancelled when another stream takes over.
+    fenced: CancellationToken,
+}
+
+/// What has not been written out yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct News {
+    presence: bool,
+    record: bool,
+    /// The status that watchers were last told differs.
+    status: bool,
+}
+
+/// What a stream says about itself when it opens.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) machine: MachineId,
+    pub(crate) token: u64,
+    pub(crate) facts: MachineFacts,
+    pub(crate) labels: Labels,
+    pub(crate) interval: Duration,
+    pub(crate) clock_skew_ms: i64,
+}
+
+/// What a stream heard since it last reported.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// Frames of the present were among it.
+    pub(crate) fresh: bool,
+    pub(crate) suspended: bool,
+    pub(crate) headline: Option<Headline>,
+    pub(crate) clock_skew_ms: i64,
+}
+
+/// One machine's news, as the keeper writes them.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) machine: MachineId,
+    pub(crate) presence: Presence,
+    /// To be written to the registry.
+    pub(crate) record: Option<Arc<MachineRecord>>,
+    pub(crate) status_changed: bool,
+}
+
+impl Roll {
+    /// Begins with what the registry knows.
+    pub(crate) fn new(records: Vec<MachineRecord>, patience: Patience, now: Now) -> Self {
+        let entry = |record: MachineRecord| {
+            let pulse = Pulse::restored(record.status, record.status_since, &patience, now);
+            let entry = Entry {
+                headline: Headline::default(),
+                last_seen: record.last_seen,
+                clock_skew_ms: 0,
+                stream: None,
+                news: News { presence: true, record: false, status: false },
+                pulse,
+                record: Arc::new(record),
+            };
+            (entry.record.id, entry)
+        };
+        Self {
+            machines: Mutex::new(records.into_iter().map(entry).collect()),
+            news: Notify::new(),
+            patience,
+        }
+    }
+
+    /// A stream speaks for its machine from now on; the one that did before is fenced. Returns the token
+    /// that tells when this one is fenced in turn, and the headline to go on from.
+    pub(crate) fn opened(&self, opening: Opening, now: Now) -> (CancellationToken, Headline) {
+        let fenced = CancellationToken::new();
+        let mut machines = self.lock();
+        let entry =
+            machines.entry(opening.machine).or_insert_with(|| Entry::new(opening.machine, now));
+        let stream = OpenStream { token: opening.token, fenced: fenced.clone() };
+        if entry.stream.as_ref().is_some_and(|other| other.token > opening.token) {
+            // Another stream took the machine over before this one came to be.
+            fenced.cancel();
+            return (fenced, entry.headline.clone());
+        }
+        if let Some(old) = entry.stream.replace(stream) {
+            old.fenced.cancel();
+        }
+        let record = Arc::make_mut(&mut entry.record);
+        record.facts = opening.facts;
+        record.labels = opening.labels;
+        record.last_seen = now.wall;
+        entry.last_seen = now.wall;
+        entry.clock_skew_ms = opening.clock_skew_ms;
+        entry.pulse.set_interval(opening.interval);
+        entry.pulse.opened(now);
+        entry.news.presence = true;
+        entry.news.record = true;
+        let headline = entry.headline.clone();
+        drop(machines);
+        self.news.notify_one();
+        (fenced, headline)
+    }
+
+    /// What a stream heard. Ignored when the stream no longer speaks for its machine.
+    pub(crate) fn heard(&self, machine: MachineId, token: u64, heard: Heard, now: Now) {
+        self.update(machine, token, |entry| {
+            if heard.fresh {
+                entry.pulse.framed(now);
+            } else {
+                entry.pulse.heard(now);
+            }
+            if heard.suspended {
+                entry.pulse.suspended(now);
+            }
+            if let Some(headline) = heard.headline {
+                entry.headline = headline;
+            }
+            entry.clock_skew_ms = heard.clock_skew_ms;
+            entry.last_seen = now.wall;
+        });
+    }
+
+    pub(crate) fn said_goodbye(&self, machine: MachineId, token: u64, goodbye: Goodbye, now: Now) {
+        self.update(machine, token, |entry| {
+            entry.pulse.said_goodbye(goodbye, now);
+            entry.last_seen = now.wall;
+        });
+    }
+
+    /// The stream's lease was renewed.
+    pub(crate) fn renewed(&self, machine: MachineId, old_token: u64, token: u64) {
+        self.update(machine, old_token, |entry| {
+            if let Some(stream) = &mut entry.stream {
+                stream.token = token;
+            }
+        });
+    }
+
+    /// Another interval is in force on the machine.
+    pub(crate) fn set_interval(&self, machine: MachineId, token: u64, interval: Duration) {
+        self.update(machine, token, |entry| entry.pulse.set_interval(interval));
+    }
+
+    pub(crate) fn closed(&self, machine: MachineId, token: u64) {
+        self.update(machine, token, |entry| {
+            entry.pulse.closed();
+            entry.stream = None;
+        });
+    }
+
+    fn update(&self, machine: MachineId, token: u64, change: impl FnOnce(&mut Entry)) {
+        let mut machines = self.lock();
+        let Some(entry) = machines.get_mut(&machine) else { return };
+        if entry.stream.as_ref().is_none_or(|stream| stream.token != token) {
+            return;
+        }
+        change(entry);
+        entry.news.presence = true;
+        entry.note_status();
+        drop(machines);
+        self.news.notify_one();
+    }
+
+    /// Draws the conclusions of silence.
+    fn sweep(&self, now: Now) {
+        for entry in self.lock().values_mut() {
+            entry.pulse.sweep(&self.patience, now);
+            entry.note_status();
+        }
+    }
+
+    /// Takes what has not been written out yet.
+    fn take_news(&self) -> Vec<Change> {
+        let mut machines = self.lock();
+        let changed = machines.iter_mut().filter(|(_, entry)| entry.news != News::default());
+        changed
+            .map(|(machine, entry)| {
+                let news = std::mem::take(&mut entry.news);
+                Change {
+                    machine: *machine,
+                    presence: entry.presence(),
+                    record: news.record.then(|| entry.record.clone()),
+                    status_changed: news.status,
+                }
+            })
+            .collect()
+    }
+
+    /// Gives back what could not be written, to be tried again.
+    fn give_back(&self, change: &Change, presence: bool, record: bool) {
+        if let Some(entry) = self.lock().get_mut(&change.machine) {
+            entry.news.presence |= presence;
+            entry.news.record |= record;
+            entry.news.status |= presence && change.status_changed;
+        }
+    }
+
+    /// Takes in machines that another aggregator registered.
+    pub(crate) fn meet(&self, records: Vec<MachineRecord>, now: Now) {
+        let mut machines = self.lock();
+        for record in records {
+            machines.entry(record.id).or_insert_with(|| {
+                let mut entry = Entry::new(record.id, now);
+                entry.pulse =
+                    Pulse::restored(record.status, record.status_since, &self.patience, now);
+                entry.last_seen = record.last_seen;
+                entry.record = Arc::new(record);
+                entry
+            });
+        }
+    }
+
+    pub(crate) fn records(&self) -> Vec<Arc<MachineRecord>> {
+        self.lock().values().map(|entry| entry.record.clone()).collect()
+    }
+
+    pub(crate) fn record(&self, machine: MachineId) -> Option<Arc<MachineRecord>> {
+        self.lock().get(&machine).map(|entry| entry.record.clone())
+    }
+
+    /// How many machines have which status.
+    fn census(&self) -> Vec<(MachineStatus, usize)> {
+        let machines = self.lock();
+        let count = |status| machines.values().filter(|e| e.pulse.status() == status).count();
+        MachineStatus::ALL.into_iter().map(|status| (status, count(status))).collect()
+    }
+
+    /// A panic while the lock was held cannot leave an entry half changed in a way that matters.
+    fn lock(&self) -> MutexGuard<'_, HashMap<MachineId, Entry>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new(machine: MachineId, now: Now) -> Self {
+        let pulse = Pulse::new(now);
+        let record = MachineRecord {
+            id: machine,
+            facts: MachineFacts::default(),
+            labels: Labels::empty(),
+            first_seen: now.wall,
+            last_seen: now.wall,
+            status: pulse.status(),
+            status_since: pulse.since(),
+        };
+        Self {
+            record: Arc::new(record),
+            pulse,
+            headline: Headline::default(),
+            last_seen: now.wall,
+            clock_skew_ms: 0,
+            stream: None,
+            news: News::default(),
+        }
+    }
+
+    /// The record follows the pulse, and a change is news to everyone.
+    fn note_status(&mut self) {
+        if (self.record.status, self.record.status_since)
+            == (self.pulse.status(), self.pulse.since())
+        {
+            return;
+        }
+        let record = Arc::make_mut(&mut self.record);
+        record.status = self.pulse.status();
+        record.status_since = self.pulse.since();
+        record.last_seen = self.last_seen;
+        self.news = News { presence: true, record: true, status: true };
+    }
+
+    fn presence(&self) -> Presence {
+        Presence {
+            status: self.pulse.status(),
+            status_since: self.pulse.since(),
+            last_seen: self.last_seen,
+            interval_ms: self.pulse.interval().as_millis() as u64,
+            clock_skew_ms: self.clock_skew_ms,
+            connected: self.pulse.connected(),
+            headline: self.headline.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("pulse", &self.pulse).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,104 @@
+//! Writes the roll's news to live state, the event stream and the registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::MachineId;
+use storage::events::{Event, EventKind};
+use storage::live::Presence;
+use storage::{EventStream, LiveState, Registry};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::{Change, Roll};
+use crate::clock::Now;
+use crate::metrics::{Metrics, Status};
+
+/// The one task that writes about machines.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) roll: Arc<Roll>,
+    pub(crate) live: Arc<dyn LiveState>,
+    pub(crate) events: Arc<dyn EventStream>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) metrics: Metrics,
+}
+
+/// How often silence is looked at.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// News that come together are written together.
+const GATHER: Duration = Duration::from_millis(20);
+
+impl Keeper {
+    /// Ends when `stopping`, after it wrote what was there.
+    pub(crate) async fn run(self, stopping: CancellationToken) {
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            let last = tokio::select! {
+                biased;
+                () = stopping.cancelled() => true,
+                _ = sweep.tick() => {
+                    self.roll.sweep(Now::read());
+                    self.count();
+                    false
+                }
+                // While a store fails, the sweep's pace is quick enough to try again.
+                () = self.roll.news.notified(), if !failing => {
+                    tokio::time::sleep(GATHER).await;
+                    false
+                }
+            };
+            failing = !self.write(failing).await;
+            if last {
+                return;
+            }
+        }
+    }
+
+    fn count(&self) {
+        for (status, count) in self.roll.census() {
+            self.metrics
+                .machines
+                .get_or_create(&Status { status: status.name() })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// False when something could not be written; it will be tried again. `failing` tells that it was so
+    /// the last time too, so that a long failure is logged once.
+    async fn write(&self, failing: bool) -> bool {
+        let mut fine = true;
+        for change in self.roll.take_news() {
+            let machine = change.machine;
+            let record = match &change.record {
+                Some(record) => self.registry.put_machine(record.as_ref().clone()).await,
+                None => Ok(()),
+            };
+            let presence = self.tell(machine, &change).await;
+            for error in [&record, &presence].into_iter().filter_map(|r| r.as_ref().err()) {
+                if !failing && fine {
+                    tracing::warn!(machine.id = %machine, %error, "failed to write a machine's state; trying again");
+                }
+                fine = false;
+            }
+            if record.is_err() || presence.is_err() {
+                self.metrics.live_failures.inc();
+                self.roll.give_back(&change, presence.is_err(), record.is_err());
+            }
+        }
+        fine
+    }
+
+    async fn tell(&self, machine: MachineId, change: &Change) -> Result<(), storage::StorageError> {
+        let Presence { status, status_since, .. } = change.presence;
+        self.live.put_presence(machine, change.presence.clone()).await?;
+        if change.status_changed {
+            tracing::info!(machine.id = %machine, status = status.name(), "machine is {}", status.name());
+            let kind = EventKind::Status { status, since: status_since };
+            self.events.publish(Event { machine, kind }).await?;
+        }
+        self.events.publish(Event { machine, kind: EventKind::Changed }).await
+    }
+}
