@@ -1,0 +1,224 @@
+//! Decides, value by value, what every alert is. Pure: it is given frames, statuses and the time, and
+//! returns steps. The live service and the backtest run this very code.
+//!
+//! Which column of a frame matters to which rule is worked out once for each layout and set of rules; from
+//! then on a frame costs one look at each column that some rule watches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::{Frame, Layout, LayoutId, MachineId, MachineStatus, Series, UnixMillis};
+
+use crate::alert::{Alert, AlertId, Cause, Change, Identity};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::rule::{Rule, RuleId};
+
+mod instance;
+mod machine;
+mod points;
+mod projection;
+
+use machine::Machine;
+use projection::Projections;
+
+/// Values older than the newest of their machine by more than this are late, and windows close this long
+/// after their end.
+pub const WATERMARK_MS: i64 = 5000;
+
+/// What the engine saw and left out, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub frames: u64,
+    pub evaluations: u64,
+    /// Frames that came too late to raise or resolve anything.
+    pub late_frames: u64,
+    /// Series that a rule leaves out because it watches as many as it may.
+    pub series_over_limit: u64,
+}
+
+/// Knows every machine, rule and alert. Owned by one task.
+#[derive(Debug)]
+pub struct Engine {
+    projections: Projections,
+    machines: HashMap<MachineId, Machine>,
+    /// Series that each rule watches.
+    watched: HashMap<RuleId, usize>,
+    series_per_rule_max: usize,
+    /// Nothing before this moment was seen: a machine cannot have been offline for longer, as far as we know.
+    since: UnixMillis,
+    counters: Counters,
+}
+
+/// An alert as it was kept, to go on with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    pub rule: RuleId,
+    pub machine: MachineId,
+    pub series: Option<Series>,
+    pub life: Lifecycle,
+    pub value: f64,
+    pub peak: f64,
+}
+
+impl Engine {
+    pub fn new(series_per_rule_max: usize, since: UnixMillis) -> Self {
+        Self {
+            projections: Projections::default(),
+            machines: HashMap::new(),
+            watched: HashMap::new(),
+            series_per_rule_max,
+            since,
+            counters: Counters::default(),
+        }
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        self.projections.rules()
+    }
+
+    pub fn knows(&self, machine: MachineId) -> bool {
+        self.machines.contains_key(&machine)
+    }
+
+    /// Puts these rules in force; disabled ones are left out. Alerts of rules that changed go on where they
+    /// still apply; the others are withdrawn.
+    pub fn set_rules(&mut self, rules: &[Arc<Rule>], at: UnixMillis, out: &mut Vec<Change>) {
+        let enabled = rules.iter().filter(|rule| rule.spec.enabled).cloned().collect();
+        self.projections.set_rules(enabled);
+        self.watched.clear();
+        for (id, machine) in &mut self.machines {
+            machine.adopt(*id, self.projections.rules(), at, out);
+            machine.count_watched(&mut self.watched);
+        }
+    }
+
+    /// Makes a machine known, or tells that its name or labels changed.
+    pub fn set_machine(
+        &mut self,
+        id: MachineId,
+        identity: Identity,
+        at: UnixMillis,
+        out: &mut Vec<Change>,
+    ) {
+        let machine = self.machines.entry(id).or_default();
+        if *machine.identity() == identity && machine.is_adopted() {
+            return;
+        }
+        machine.set_identity(identity);
+        machine.adopt(id, self.projections.rules(), at, out);
+        self.recount();
+    }
+
+    pub fn set_status(
+        &mut self,
+        id: MachineId,
+        status: MachineStatus,
+        since: UnixMillis,
+        out: &mut Vec<Change>,
+    ) {
+        let since = since.max(self.since);
+        if let Some(machine) = self.machines.get_mut(&id) {
+            machine.set_status(id, status, since, out);
+        }
+    }
+
+    pub fn remove_machine(&mut self, id: MachineId, at: UnixMillis, out: &mut Vec<Change>) {
+        if let Some(mut machine) = self.machines.remove(&id) {
+            machine.withdraw_all(id, at, Cause::MachineRemoved, out);
+            self.recount();
+        }
+    }
+
+    /// Goes on with an alert from before a restart. Its rule and machine must be known; false when they are
+    /// not, and then the alert is over.
+    pub fn restore(&mut self, kept: Kept) -> bool {
+        let rule = self.projections.rules().iter().find(|rule| rule.id == kept.rule).cloned();
+        match (rule, self.machines.get_mut(&kept.machine)) {
+            (Some(rule), Some(machine)) => machine.restore(rule, kept, self.since),
+            _ => false,
+        }
+    }
+
+    /// Takes a frame in. `late`: whoever published it says that it must not raise or resolve anything.
+    pub fn observe(
+        &mut self,
+        id: MachineId,
+        layout: &Layout,
+        frame: &Frame,
+        late: bool,
+        received: UnixMillis,
+        out: &mut Vec<Change>,
+    ) {
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        if layout.len() != frame.values.len() {
+            return;
+        }
+        self.counters.frames += 1;
+        if machine.needs_binding(layout.id(), self.projections.generation()) {
+            let limits = (&mut self.watched, self.series_per_rule_max);
+            self.counters.series_over_limit +=
+                machine.bind(id, layout, frame.time.max(received), &mut self.projections, limits);
+        }
+        machine.observe(id, frame, late, received, &mut self.counters, out);
+    }
+
+    /// Lets time pass. Call it once a second, at whole seconds.
+    pub fn tick(&mut self, now: UnixMillis, out: &mut Vec<Change>) {
+        // Forgetting what is long gone is rare work; it need not be done every second.
+        let forget = now.0.rem_euclid(600_000) < 1000;
+        for (id, machine) in &mut self.machines {
+            machine.tick(*id, now, &mut self.counters, out);
+            if forget {
+                machine.forget(now);
+            }
+        }
+        if forget {
+            self.recount();
+            self.projections.forget();
+        }
+    }
+
+    /// Alerts that are neither inactive nor resolved, in any order.
+    pub fn active(&self) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        for (id, machine) in &self.machines {
+            machine.active(*id, &mut alerts);
+        }
+        alerts
+    }
+
+    pub fn alert(&self, id: AlertId) -> Option<Alert> {
+        self.machines.iter().find_map(|(machine, m)| m.alert(*machine, id))
+    }
+
+    /// Series that a rule like this would watch now, at most `max` counted.
+    pub fn count_matches(&self, rule: &Rule, max: usize) -> usize {
+        let mut count = 0;
+        for (id, machine) in &self.machines {
+            count += machine.count_matches(*id, rule);
+            if count >= max {
+                break;
+            }
+        }
+        count
+    }
+
+    /// Whether some machine sends this metric now.
+    pub fn has_metric(&self, name: &str) -> bool {
+        self.machines.values().any(|machine| machine.has_metric(name))
+    }
+
+    fn recount(&mut self) {
+        self.watched.clear();
+        for machine in self.machines.values() {
+            machine.count_watched(&mut self.watched);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
