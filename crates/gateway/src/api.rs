@@ -1,0 +1,17 @@
+//! REST: what the pages show, as JSON.
+
+mod error;
+mod events;
+mod machines;
+mod params;
+mod processes;
+mod query;
+mod window;
+
+pub(crate) use error::{ApiError, not_found};
+pub(crate) use events::events;
+pub(crate) use machines::{machine, machines, state};
+pub(crate) use params::{Params, now_ms};
+pub(crate) use processes::processes;
+pub(crate) use query::query_range;
+pub(crate) use window::window;

@@ -1,0 +1,19 @@
+//! What a person can choose about the gateway.
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Open pages that are served live at the same time. Further ones are told to come back later.
+    pub viewers_max: usize,
+    /// Origins besides the server's own that may open the WebSocket: `https://dash.example.org`.
+    /// Needed only behind a proxy that rewrites the `Host` header.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { viewers_max: 1024, allowed_origins: Vec::new() }
+    }
+}

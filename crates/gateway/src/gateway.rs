@@ -1,0 +1,90 @@
+//! The service: every route in one table, and the task that keeps the live picture.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::middleware::{from_fn, map_response};
+use axum::routing::{any, get};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
+
+use crate::assets::Assets;
+use crate::live::Hub;
+use crate::upstream::Upstream;
+use crate::{Config, api, assets, live, pages, security};
+
+/// Serves the dashboard from what one aggregator answers.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Shared,
+}
+
+/// What every handler may use. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) upstream: Upstream,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) assets: Arc<Assets>,
+    pub(crate) config: Arc<Config>,
+}
+
+impl Gateway {
+    /// Fails when the configuration names an origin that is none.
+    pub fn new(
+        config: Config,
+        aggregator: proto::Link,
+        metrics: &mut Registry,
+    ) -> anyhow::Result<Self> {
+        for (i, origin) in config.allowed_origins.iter().enumerate() {
+            security::authority_of(origin).with_context(|| {
+                format!(
+                    "gateway.allowed_origins[{i}]: expected an origin such as \
+                     \"https://dash.example.org\", found {origin:?}"
+                )
+            })?;
+        }
+        let upstream = Upstream::new(aggregator);
+        let hub = Hub::new(upstream.clone(), config.viewers_max, metrics);
+        let assets = Assets::embedded();
+        let shared =
+            Shared { upstream, hub: Arc::new(hub), assets: Arc::new(assets), config: config.into() };
+        Ok(Self { shared })
+    }
+
+    /// Every path that the gateway answers, and a page for those it does not.
+    pub fn router(&self) -> Router {
+        let compress = SizeAbove::new(512).and(NotForContentType::IMAGES);
+        Router::new()
+            .route("/", get(pages::fleet))
+            .route("/machines/{machine}", get(pages::machine))
+            .route("/machines/{machine}/processes", get(pages::processes))
+            .route("/machines/{machine}/events", get(pages::events))
+            .route("/add", get(pages::add))
+            .route("/about/health", get(pages::health))
+            .route("/ws", any(live::upgrade))
+            .route("/static/{version}/{*path}", get(assets::serve))
+            .route("/favicon.ico", get(assets::favicon))
+            .route("/api/v1/machines", get(api::machines))
+            .route("/api/v1/machines/{machine}", get(api::machine))
+            .route("/api/v1/machines/{machine}/state", get(api::state))
+            .route("/api/v1/machines/{machine}/window", get(api::window))
+            .route("/api/v1/machines/{machine}/processes", get(api::processes))
+            .route("/api/v1/machines/{machine}/events", get(api::events))
+            .route("/api/v1/query_range", get(api::query_range))
+            .route("/api/{*path}", any(api::not_found))
+            .fallback(pages::not_found)
+            .layer(CompressionLayer::new().compress_when(compress))
+            .layer(from_fn(security::only_reading))
+            .layer(map_response(security::add_headers))
+            .with_state(self.shared.clone())
+    }
+
+    /// Keeps the live picture until `shutdown`; then every open page is told goodbye before it returns.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        self.shared.hub.run(shutdown).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! One open page: what it shows, how far it has read, and its socket.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
+use model::UnixMillis;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use super::feed::Reader;
+use super::wire::{self, Message, Show};
+use super::{Hub, Link, Picture};
+
+/// Proxies and browsers keep a socket that speaks this often.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Nothing heard for this long, not even a pong: the viewer is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// A socket that takes nothing for this long cannot keep up.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// Rows that are not on the screen are sent this often, for totals and order.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Frames in one message; a long past comes in pieces.
+const FRAMES_PER_MESSAGE: usize = 100;
+/// A viewer this far behind skips to the newest frame.
+const FRAMES_BEHIND_MAX: usize = 6_000;
+
+pub(crate) struct Viewer {
+    hub: Arc<Hub>,
+    socket: WebSocket,
+    picture: watch::Receiver<Arc<Picture>>,
+    rows: Option<Rows>,
+    watching: Option<Watching>,
+    link_said: Option<bool>,
+    heard: Instant,
+}
+
+/// The fleet, as far as this viewer has it.
+struct Rows {
+    visible: HashSet<String>,
+    /// Came into view: sent whole, changed or not.
+    fresh: HashSet<String>,
+    revision: u64,
+    membership: u64,
+    swept: Instant,
+    swept_revision: u64,
+}
+
+/// The machine that this viewer watches in full.
+struct Watching {
+    machine_id: String,
+    reader: Reader,
+    /// Number of the last frame sent.
+    sent: u64,
+    layouts_sent: HashSet<u32>,
+}
+
+/// Why a viewer ends. The socket is closed already, or is to be closed with this.
+enum End {
+    Gone,
+    Close(u16, &'static str),
+}
+
+impl Viewer {
+    pub(crate) fn new(hub: Arc<Hub>, socket: WebSocket) -> Self {
+        let picture = hub.picture.subscribe();
+        Self {
+            hub,
+            socket,
+            picture,
+            rows: None,
+            watching: None,
+            link_said: None,
+            heard: Instant::now(),
+        }
+    }
+
+    pub(crate) async fn run(mut self, version: &str) {
+        self.hub.metrics.viewers.inc();
+        let viewers = self.hub.metrics.viewers.clone();
+        let end = match self.serve(version).await {
+            ControlFlow::Break(end) => end,
+            ControlFlow::Continue(()) => End::Gone,
+        };
+        viewers.dec();
+        if let End::Close(code, reason) = end {
+            if code == close_code::AGAIN {
+                self.hub.metrics.viewers_too_slow.inc();
+            }
+            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+            let _ =
+                timeout(Duration::from_secs(1), self.socket.send(Frame::Close(Some(frame)))).await;
+        }
+    }
+
+    async fn serve(&mut self, version: &str) -> ControlFlow<End> {
+        let stop = self.hub.stop.clone();
+        let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+        self.say(Message::Hello { version, now: now_ms() }.text()).await?;
+        self.say_link().await?;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => {
+                    return ControlFlow::Break(End::Close(close_code::AWAY, "the server stops"));
+                }
+                message = self.socket.recv() => match message {
+                    Some(Ok(message)) => self.hear(message).await?,
+                    Some(Err(_)) | None => return ControlFlow::Break(End::Gone),
+                },
+                changed = self.picture.changed() => {
+                    if changed.is_err() {
+                        return ControlFlow::Break(End::Gone);
+                    }
+                    self.say_link().await?;
+                    self.say_fleet().await?;
+                }
+                () = changed(&mut self.watching) => self.say_frames().await?,
+                _ = ping.tick() => {
+                    if self.heard.elapsed() > SILENCE_MAX {
+                        return ControlFlow::Break(End::Gone);
+                    }
+                    // The ping is for proxies and for the pong; scripts see only the tick.
+                    self.send(Frame::Ping(Default::default())).await?;
+                    self.say(Message::Tick { now: now_ms() }.text()).await?;
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: Frame) -> ControlFlow<End> {
+        self.heard = Instant::now();
+        match message {
+            Frame::Text(text) => match serde_json::from_str::<Show>(&text) {
+                Ok(show) => self.show(show).await,
+                Err(error) => {
+                    let message = format!("not understood: {error}");
+                    self.say(Message::Problem { message: &message }.text()).await
+                }
+            },
+            Frame::Close(_) => ControlFlow::Break(End::Gone),
+            Frame::Ping(_) | Frame::Pong(_) => ControlFlow::Continue(()),
+            Frame::Binary(_) => {
+                ControlFlow::Break(End::Close(close_code::UNSUPPORTED, "only text is understood"))
+            }
+        }
+    }
+
+    async fn show(&mut self, show: Show) -> ControlFlow<End> {
+        let before = self.rows.take();
+        self.rows = show.rows.map(|ids| {
+            let visible: HashSet<String> = ids.into_iter().collect();
+            match before {
+                Some(before) => {
+                    let fresh = visible.difference(&before.visible).cloned().collect();
+                    Rows { visible, fresh, ..before }
+                }
+                None => Rows {
+                    visible,
+                    fresh: HashSet::new(),
+                    revision: 0,
+                    membership: self.picture.borrow().membership,
+                    swept: Instant::now(),
+                    swept_revision: 0,
+                },
+            }
+        });
+        self.say_fleet().await?;
+
+        match show.machine {
+            None => self.watching = None,
+            Some(id) if self.watching.as_ref().is_some_and(|w| w.machine_id == id) => {}
+            Some(id) => self.watch(id, show.after).await?,
+        }
+        self.say_frames().await
+    }
+
+    async fn watch(&mut self, machine_id: String, after: i64) -> ControlFlow<End> {
+        self.watching = None;
+        // Only known ids: a feed for every string that a viewer can think of would be no bound.
+        let known = self.picture.borrow().rows.contains_key(&machine_id);
+        let reader = if known { self.hub.feed(&machine_id) } else { None };
+        let Some(reader) = reader else {
+            let message = match known {
+                true => "too many machines are watched at once",
+                false => "no such machine",
+            };
+            return self.say(Message::Problem { message }.text()).await;
+        };
+        let sent = if after > 0 { reader.number_at(after) } else { reader.newest() };
+        let layouts_sent = HashSet::new();
+        self.watching = Some(Watching { machine_id, reader, sent, layouts_sent });
+        ControlFlow::Continue(())
+    }
+
+    async fn say_link(&mut self) -> ControlFlow<End> {
+        let picture = Arc::clone(&self.picture.borrow());
+        if self.link_said == Some(picture.is_live()) {
+            return ControlFlow::Continue(());
+        }
+        self.link_said = Some(picture.is_live());
+        let message = match &picture.link {
+            Link::Up { since_ms } => Message::Link { up: true, since: *since_ms, reason: "" },
+            Link::Connecting => Message::Link { up: false, since: 0, reason: "connecting" },
+            Link::Down { since_ms, reason } => {
+                Message::Link { up: false, since: *since_ms, reason }
+            }
+        };
+        self.say(message.text()).await
+    }
+
+    async fn say_fleet(&mut self) -> ControlFlow<End> {
+        let Some(rows) = &mut self.rows else { return ControlFlow::Continue(()) };
+        let picture = Arc::clone(&self.picture.borrow_and_update());
+        // The first time everything is sent: the page needs all values for its order.
+        // And when machines came: the page does not yet show those, so they are in nobody's view.
+        let came_or_went = rows.membership != picture.membership;
+        let sweep = rows.swept_revision == 0
+            || came_or_went
+            || rows.swept.elapsed() >= SWEEP_INTERVAL;
+        let since = |id: &String| match (rows.visible.contains(id), sweep) {
+            _ if rows.fresh.contains(id) => 0,
+            (true, _) => rows.revision,
+            (false, true) => rows.swept_revision,
+            (false, false) => u64::MAX,
+        };
+        let changed: Vec<&str> = picture
+            .rows
+            .iter()
+            .filter(|(id, row)| row.revision > since(id))
+            .map(|(_, row)| row.json())
+            .collect();
+        let news = came_or_went || !changed.is_empty();
+        let text = wire::fleet(&changed, came_or_went, &picture.totals);
+        rows.fresh.clear();
+        rows.revision = picture.revision;
+        rows.membership = picture.membership;
+        if sweep {
+            rows.swept = Instant::now();
+            rows.swept_revision = picture.revision;
+        }
+        if news { self.say(text).await } else { ControlFlow::Continue(()) }
+    }
+
+    async fn say_frames(&mut self) -> ControlFlow<End> {
+        let Some(watching) = &mut self.watching else { return ControlFlow::Continue(()) };
+        let frames = watching.reader.since(watching.sent);
+        let Some(last) = frames.last() else { return ControlFlow::Continue(()) };
+        // Numbers have no holes, so a ring that has moved on shows as a missing beginning.
+        let lost = frames.first().map_or(0, |first| first.number - watching.sent - 1);
+        let skipped = frames.len().saturating_sub(FRAMES_BEHIND_MAX);
+        watching.sent = last.number;
+
+        let id = &watching.machine_id;
+        let mut texts = Vec::new();
+        let missed = lost + skipped as u64;
+        if missed > 0 {
+            self.hub.metrics.frames_missed.inc_by(missed);
+            texts.push(Message::Missed { frames: missed }.text());
+        }
+        for frame in &frames[skipped..] {
+            if watching.layouts_sent.insert(frame.layout.number) {
+                texts.push(wire::layout(id, frame.layout.number, &frame.layout.columns));
+            }
+        }
+        for some in frames[skipped..].chunks(FRAMES_PER_MESSAGE) {
+            texts.push(wire::frames(id, some.iter().map(|frame| frame.json.as_str())));
+        }
+        for text in texts {
+            self.say(text).await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn say(&mut self, text: String) -> ControlFlow<End> {
+        self.hub.metrics.messages.inc();
+        self.send(Frame::Text(text.into())).await
+    }
+
+    async fn send(&mut self, frame: Frame) -> ControlFlow<End> {
+        match timeout(SEND_PATIENCE, self.socket.send(frame)).await {
+            Ok(Ok(())) => ControlFlow::Continue(()),
+            Ok(Err(_)) => ControlFlow::Break(End::Gone),
+            Err(_) => ControlFlow::Break(End::Close(close_code::AGAIN, "cannot keep up")),
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    UnixMillis::from(SystemTime::now()).0
+}
+
+async fn changed(watching: &mut Option<Watching>) {
+    match watching {
+        Some(watching) => watching.reader.changed().await,
+        None => std::future::pending().await,
+    }
+}

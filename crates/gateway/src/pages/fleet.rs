@@ -1,0 +1,282 @@
+//! `/`: every machine as a row.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse as _, Response};
+
+use super::Page;
+use super::page::{html, is_htmx};
+use crate::api::{Params, now_ms};
+use crate::format;
+use crate::gateway::Shared;
+use crate::view::{MachineLine, Totals};
+
+#[derive(Template)]
+#[template(path = "fleet.html")]
+struct FleetPage {
+    page: Page,
+    fleet: Fleet,
+}
+
+/// The table and what stands above it; the fragment that is fetched when machines come or go.
+#[derive(Template)]
+#[template(path = "fleet/table.html")]
+struct FleetTable {
+    page: Page,
+    fleet: Fleet,
+}
+
+struct Fleet {
+    machines: Vec<MachineLine>,
+    /// Which of them fit the filter. All are in the page, so that scripts can change the filter.
+    fits: Vec<bool>,
+    totals: TotalsLine,
+    choice: Choice,
+    connecting: bool,
+    now: i64,
+}
+
+impl Fleet {
+    fn found(&self) -> usize {
+        self.fits.iter().filter(|fits| **fits).count()
+    }
+}
+
+/// What the address of the page says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Choice {
+    text: String,
+    sort: Column,
+    descending: bool,
+    cards: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Column {
+    #[default]
+    Name,
+    Cpu,
+    Memory,
+    Disk,
+    Network,
+    Io,
+    Load,
+    Temperature,
+    Uptime,
+}
+
+/// Key in the address, words in the head of the table.
+const COLUMNS: [(Column, &str, &str); 9] = [
+    (Column::Name, "name", "Machine"),
+    (Column::Cpu, "cpu", "CPU"),
+    (Column::Memory, "memory", "Memory"),
+    (Column::Disk, "disk", "Fullest disk"),
+    (Column::Network, "network", "Network"),
+    (Column::Io, "io", "Disk I/O"),
+    (Column::Load, "load", "Load/CPU"),
+    (Column::Temperature, "temperature", "Temp."),
+    (Column::Uptime, "uptime", "Up for"),
+];
+
+pub(crate) async fn fleet(
+    State(shared): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    params: Params,
+) -> Response {
+    let choice = match Choice::from_params(&params) {
+        Ok(choice) => choice,
+        Err(error) => return error.into_response(),
+    };
+    let now = now_ms();
+    let picture = shared.hub.picture();
+    let mut machines: Vec<_> = picture
+        .rows
+        .values()
+        .map(|row| MachineLine::with_lines(row, now))
+        .collect();
+    choice.sort(&mut machines);
+    let totals = TotalsLine::new(&picture.totals);
+    let connecting = matches!(picture.link, crate::live::Link::Connecting);
+    let fits = machines.iter().map(|machine| matches(machine, &choice.text)).collect();
+    let fleet = Fleet { machines, fits, totals, choice, connecting, now };
+    let page = Page::new(&shared, &uri, "fleet");
+    match is_htmx(&headers) {
+        true => html(&FleetTable { page, fleet }),
+        false => html(&FleetPage { page, fleet }),
+    }
+}
+
+impl Choice {
+    fn from_params(params: &Params) -> Result<Self, crate::api::ApiError> {
+        params.allow(&["q", "sort", "order", "view"])?;
+        let name = params.text("sort").unwrap_or("name");
+        let column = COLUMNS.iter().find(|(_, key, _)| *key == name);
+        Ok(Self {
+            text: params.text("q").unwrap_or_default().to_owned(),
+            sort: column.map_or(Column::Name, |(column, ..)| *column),
+            descending: params.text("order") == Some("desc"),
+            cards: params.text("view") == Some("cards"),
+        })
+    }
+
+    fn sort_key(&self) -> &'static str {
+        COLUMNS.iter().find(|(column, ..)| *column == self.sort).map_or("name", |(_, key, _)| key)
+    }
+
+    fn sort(&self, machines: &mut [MachineLine]) {
+        machines.sort_by_cached_key(|m| m.name.to_lowercase());
+        if self.sort == Column::Name {
+            if self.descending {
+                machines.reverse();
+            }
+            return;
+        }
+        let key = |m: &MachineLine| match self.sort {
+            Column::Name => 0.0,
+            Column::Cpu => m.cpu.number,
+            Column::Memory => m.memory.number,
+            Column::Disk => m.disk.number,
+            Column::Network => m.receive.number + m.transmit.number,
+            Column::Io => m.read.number + m.write.number,
+            Column::Load => m.load.number,
+            Column::Temperature => m.temperature.number,
+            Column::Uptime => m.uptime.number,
+        };
+        // What has no value comes last, whichever way the rest is ordered.
+        machines.sort_by(|a, b| {
+            let (a, b) = (key(a), key(b));
+            let ordered = if self.descending { b.total_cmp(&a) } else { a.total_cmp(&b) };
+            a.is_nan().cmp(&b.is_nan()).then(ordered)
+        });
+    }
+
+    /// The head of each column: key, words, whether it is the order now, where a click leads.
+    fn heads(&self) -> Vec<Head> {
+        COLUMNS
+            .iter()
+            .map(|&(column, key, words)| {
+                let chosen = self.sort == column;
+                // Numbers are most interesting from the top.
+                let first = column != Column::Name;
+                let descending = if chosen { !self.descending } else { first };
+                let aria = match (chosen, self.descending) {
+                    (true, true) => "descending",
+                    (true, false) => "ascending",
+                    (false, _) => "none",
+                };
+                let order = if descending { "desc" } else { "asc" };
+                Head { key, words, aria, order }
+            })
+            .collect()
+    }
+}
+
+struct Head {
+    key: &'static str,
+    words: &'static str,
+    aria: &'static str,
+    order: &'static str,
+}
+
+/// Every word must fit: `key=value` or `key:value` a label, `status:offline` the status, anything else
+/// a part of the name, of a label or of the id's beginning. `js/fleet.js` follows the same rules.
+fn matches(machine: &MachineLine, text: &str) -> bool {
+    text.to_lowercase().split_whitespace().all(|word| {
+        if let Some((key, value)) = word.split_once(['=', ':']) {
+            let label = |(k, v): &(String, String)| {
+                k.to_lowercase() == key && v.to_lowercase().starts_with(value)
+            };
+            (key == "status" && machine.status.starts_with(value))
+                || machine.labels.iter().any(label)
+        } else {
+            machine.name.to_lowercase().contains(word)
+                || machine.id.starts_with(word)
+                || machine.status == word
+                || machine.labels.iter().any(|(k, v)| {
+                    k.to_lowercase().contains(word) || v.to_lowercase().contains(word)
+                })
+        }
+    })
+}
+
+/// The fleet's totals as text.
+struct TotalsLine {
+    machines: usize,
+    statuses: Vec<(&'static str, usize)>,
+    cpus: String,
+    cpus_busy: String,
+    memory: String,
+    memory_used: String,
+    receive: String,
+    transmit: String,
+    read: String,
+    write: String,
+}
+
+impl TotalsLine {
+    fn new(totals: &Totals) -> Self {
+        Self {
+            machines: totals.machines,
+            statuses: totals.statuses(),
+            cpus: format::number(f64::from(totals.cpus)),
+            cpus_busy: format!("{:.1}", totals.cpus_busy.0),
+            memory: format::bytes(totals.memory_bytes as f64),
+            memory_used: format::bytes(totals.memory_used_bytes.0),
+            receive: format::bytes_rate(totals.receive_rate.0),
+            transmit: format::bytes_rate(totals.transmit_rate.0),
+            read: format::bytes_rate(totals.read_rate.0),
+            write: format::bytes_rate(totals.write_rate.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1;
+
+    use super::*;
+
+    fn machine(name: &str, cpu: Option<f64>) -> MachineLine {
+        let machine = v1::Machine {
+            id: "3d12".to_owned(),
+            host_name: name.to_owned(),
+            labels: [("env".to_owned(), "Prod".to_owned())].into(),
+            status: v1::MachineStatus::Offline.into(),
+            headline: Some(v1::Headline { cpu_utilization: cpu, ..Default::default() }),
+            ..Default::default()
+        };
+        MachineLine::new(&machine, 0)
+    }
+
+    #[test]
+    fn a_filter_is_words_that_must_all_fit() {
+        fn check(text: &str, fits: bool) {
+            assert_eq!(matches(&machine("Web-1", None), text), fits, "{text:?}");
+        }
+        check("", true);
+        check("web", true);
+        check("web prod", true);
+        check("env=prod", true);
+        check("env:pr web", true);
+        check("env=dev", false);
+        check("status:off", true);
+        check("status:online", false);
+        check("offline", true);
+        check("3d1", true);
+        check("db", false);
+    }
+
+    #[test]
+    fn machines_without_the_value_come_last_both_ways() {
+        for descending in [true, false] {
+            let choice = Choice { sort: Column::Cpu, descending, ..Default::default() };
+            let mut machines =
+                vec![machine("none", None), machine("low", Some(0.1)), machine("high", Some(0.9))];
+            choice.sort(&mut machines);
+            assert_eq!(machines[2].name, "none");
+            assert_eq!(machines[0].name == "high", descending);
+        }
+    }
+}

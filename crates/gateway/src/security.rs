@@ -1,0 +1,104 @@
+//! What every answer says to the browser, and who may open the WebSocket.
+
+use anyhow::{Context as _, bail};
+use axum::extract::Request;
+use axum::http::header::{
+    ALLOW, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+/// Nothing inline, nothing from elsewhere, no eval: a label that gets past the escaping stays text.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
+                      frame-ancestors 'none'; object-src 'none'";
+
+pub(crate) async fn add_headers(mut response: Response) -> Response {
+    let always: [(HeaderName, &'static str); 5] = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ];
+    for (name, value) in always {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Nothing here changes anything, so nothing but reading is answered.
+pub(crate) async fn only_reading(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::CONNECT) {
+        return next.run(request).await;
+    }
+    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
+        .into_response()
+}
+
+/// `Err` names the origin that may not. A client without an `Origin` is no browser, so no foreign page
+/// can be behind it.
+pub(crate) fn check_origin(
+    headers: &HeaderMap,
+    uri: &Uri,
+    allowed_origins: &[String],
+) -> Result<(), String> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let text = origin.to_str().unwrap_or("(not text)");
+    if allowed_origins.iter().any(|allowed| allowed.trim_end_matches('/') == text) {
+        return Ok(());
+    }
+    let same = match (authority_of(text), host(headers, uri)) {
+        (Ok(origin), Some(host)) => origin.eq_ignore_ascii_case(host),
+        _ => false,
+    };
+    if same { Ok(()) } else { Err(text.chars().take(200).collect()) }
+}
+
+/// `https://dash.example.org:8443` → `dash.example.org:8443`.
+pub(crate) fn authority_of(origin: &str) -> anyhow::Result<String> {
+    let uri: Uri = origin.parse().context("not an origin")?;
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) => Ok(authority.to_string()),
+        _ => bail!("an origin has a scheme and a host"),
+    }
+}
+
+/// The host that the client asked for: `Host`, or `:authority` in HTTP/2.
+pub(crate) fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+    headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| uri.authority().map(|authority| authority.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_this_host_may_open_the_socket() {
+        fn check(origin: Option<&str>, host: &str, allowed: &[&str], may: bool) {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().expect("header"));
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().expect("header"));
+            }
+            let allowed: Vec<String> = allowed.iter().map(|&a| a.to_owned()).collect();
+            let answer = check_origin(&headers, &Uri::from_static("/ws"), &allowed);
+            assert_eq!(answer.is_ok(), may, "{origin:?} at {host}");
+        }
+        check(None, "box:7070", &[], true);
+        check(Some("http://box:7070"), "box:7070", &[], true);
+        check(Some("https://BOX:7070"), "box:7070", &[], true);
+        check(Some("http://[::1]:7070"), "[::1]:7070", &[], true);
+        check(Some("http://box:7071"), "box:7070", &[], false);
+        check(Some("http://evil.example"), "box:7070", &[], false);
+        check(Some("http://box:7070.evil.example"), "box:7070", &[], false);
+        check(Some("null"), "box:7070", &[], false);
+        check(Some("https://dash.example"), "inner:7070", &["https://dash.example"], true);
+        check(Some("https://dash.example"), "inner:7070", &["https://dash.example/"], true);
+        check(Some("http://dash.example"), "inner:7070", &["https://dash.example"], false);
+    }
+}

@@ -1,0 +1,324 @@
+// The machine page: charts that open filled and move, a range for all of them, processes of a moment.
+
+import { Chart } from './chart.js';
+import { onColoursChanged } from './colours.js';
+import { places, write } from './fields.js';
+import { duration, time } from './format.js';
+import { key } from './keys.js';
+import { connect, on } from './live.js';
+import { chooseMoment, currentMoment, onMoment } from './moment.js';
+import { json, setText, url } from './page.js';
+import * as range from './range.js';
+import { niceStep } from './series.js';
+import { Store } from './store.js';
+import { serverNow } from './times.js';
+
+const page = document.getElementById('machine');
+const id = page.dataset.machineId;
+const interval = Number(page.dataset.interval) || 1000;
+const skew = Number(page.dataset.skew) || 0;
+const store = new Store();
+const headline = places(page.querySelector('.head').parentElement);
+
+// The right edge of a live chart: now, by the machine's own clock, as far as data can be here.
+const machineNow = () => Math.max(serverNow() + skew - 500, store.latest);
+
+// --- charts -------------------------------------------------------------------------------------
+
+const host = {
+  bounds: () => range.bounds(range.isLive() ? machineNow() : serverNow()),
+  zoom: (from, to) => to - from >= 2000 && range.choose({ from, to }),
+  pick: (ms) => chooseMoment(Math.min(ms, serverNow())),
+  moment: currentMoment,
+  redraw: (chart) => draw(chart),
+};
+const charts = [...document.querySelectorAll('.chart')].map((figure) => new Chart(figure, host));
+const observer = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) entry.target.chart.visible = entry.isIntersecting;
+    if (range.isLive()) paintSoon();
+    else loadPast();
+  },
+  { rootMargin: '100px' },
+);
+for (const chart of charts) observer.observe(chart.figure);
+new ResizeObserver(() => {
+  for (const chart of charts) chart.resize();
+}).observe(document.getElementById('charts'));
+onColoursChanged(() => {
+  for (const chart of charts) {
+    chart.repaint();
+    draw(chart);
+  }
+});
+
+let loaded = false;
+let painting = false;
+let painted = 0;
+
+// What comes within a tenth of a second is drawn at once, and at most twice a second.
+function paintSoon() {
+  if (painting || !range.isLive() || document.hidden) return;
+  painting = true;
+  const wait = Math.max(80, 450 - (performance.now() - painted));
+  setTimeout(() => requestAnimationFrame(paint), loaded ? wait : 0);
+}
+
+function paint() {
+  painting = false;
+  painted = performance.now();
+  if (!range.isLive()) return;
+  for (const chart of charts) if (chart.visible) draw(chart);
+}
+
+function draw(chart) {
+  const live = range.isLive();
+  const tracks = live ? store.of(chart.metrics) : pastOf(chart);
+  if (!tracks) return;
+  const shown = chart.show(tracks, live);
+  if (live && loaded) chart.figure.hidden = !shown;
+  if (!live && !shown) chart.say('nothing in this range');
+  chart.mark(currentMoment());
+}
+
+// --- the last five minutes ----------------------------------------------------------------------
+
+async function loadWindow(metrics) {
+  const params = metrics ? { metrics: metrics.join(',') } : {};
+  const window = await json(url(`api/v1/machines/${id}/window`, params));
+  store.load(window);
+}
+
+// What is on the screen first, then the rest.
+async function fill() {
+  const bottom = innerHeight + 100;
+  const first = charts.filter((chart) => chart.figure.getBoundingClientRect().top < bottom);
+  for (const chart of first) chart.visible = true;
+  const metrics = [...new Set(first.flatMap((chart) => chart.metrics))];
+  try {
+    await loadWindow(metrics);
+    if (range.isLive()) first.forEach(draw);
+    await loadWindow();
+    loaded = true;
+    // Charts without a single series are none of this machine's.
+    for (const chart of charts) chart.figure.hidden = range.isLive() && store.of(chart.metrics).length === 0;
+    paintSoon();
+  } catch (problem) {
+    for (const chart of first) chart.say(problem.message);
+    setTimeout(fill, 5000);
+  }
+}
+
+on('layout', (message) => message.machine === id && store.layout(message));
+on('frames', (message) => {
+  if (message.machine !== id) return;
+  store.frames(message);
+  paintSoon();
+});
+on('missed', () => loadWindow().then(paintSoon, () => {}));
+on('open', ({ again }) => again && !range.isLive() && loadPast());
+setInterval(() => performance.now() - painted > 1500 && paintSoon(), 1000);
+
+// --- the past -----------------------------------------------------------------------------------
+
+let asked = new Map();
+let abort = new AbortController();
+let askedBounds = null;
+
+// Answers by metric for the range that is shown; a new range forgets them.
+function forgetPast() {
+  abort.abort();
+  abort = new AbortController();
+  asked = new Map();
+  askedBounds = null;
+}
+
+function loadPast() {
+  if (range.isLive()) return;
+  askedBounds ??= host.bounds();
+  const [from, to] = askedBounds;
+  const width = Math.max(300, document.querySelector('.chart.full .plot').clientWidth);
+  const step = Math.max(niceStep(((to - from) * 2) / width), niceStep(interval));
+  for (const chart of charts) {
+    if (!chart.visible) continue;
+    const fresh = chart.metrics.filter((metric) => !asked.has(metric));
+    for (const metric of fresh) asked.set(metric, ask(metric, from, to, step, abort.signal));
+    const all = chart.metrics.map((metric) => asked.get(metric));
+    const mine = abort;
+    Promise.all(all.map((one) => one.promise)).then(
+      () => mine === abort && chart.visible && draw(chart),
+      (problem) => mine === abort && chart.say(problem.message),
+    );
+  }
+  sayRange(from, to, step);
+}
+
+function ask(metric, from, to, step, signal) {
+  const params = { metric, machine: id, start: Math.round(from), end: Math.round(to), step: `${step}ms`, band: 'true' };
+  const one = { tracks: null };
+  one.promise = json(url('api/v1/query_range', params), signal).then((answer) => {
+    one.tracks = answer.series.map((series) => {
+      const t = series.values.map((_, i) => answer.start_ms + i * answer.step_ms);
+      const { metric, labels, values, min, max } = series;
+      return { key: JSON.stringify([metric, labels]), metric, labels, counter: false, t, v: values, min, max };
+    });
+  });
+  return one;
+}
+
+// Null while any of its metrics is on its way.
+function pastOf(chart) {
+  const all = chart.metrics.map((metric) => asked.get(metric)?.tracks);
+  return all.every(Boolean) ? all.flat() : null;
+}
+
+function sayRange(from, to, step) {
+  const text = range.isLive() ? '' : `${time(from)} – ${time(to)}, a point for each ${duration(step / 1000)}`;
+  setText(document.getElementById('shown'), text);
+}
+
+// A named range goes on with the clock.
+setInterval(() => {
+  if (document.hidden || range.isLive() || range.isFixed()) return;
+  forgetPast();
+  loadPast();
+}, 20000);
+
+// --- the range ----------------------------------------------------------------------------------
+
+function rangeChanged() {
+  const { name } = range.current();
+  for (const button of document.querySelectorAll('[data-range]')) {
+    button.setAttribute('aria-pressed', String(button.dataset.range === name));
+  }
+  writeBack();
+  forgetPast();
+  if (range.isLive()) {
+    sayRange();
+    for (const chart of charts) {
+      chart.repaint();
+      if (loaded) chart.figure.hidden = store.of(chart.metrics).length === 0;
+    }
+    paint();
+  } else {
+    loadPast();
+  }
+}
+range.onRange(rangeChanged);
+
+function writeBack() {
+  document.getElementById('back').hidden = !range.canGoBack() && currentMoment() === null;
+}
+
+function chooseNamed(name) {
+  const next = range.named(name);
+  if (next) range.choose(next);
+}
+
+document.getElementById('ranges').addEventListener('click', (event) => {
+  const button = event.target.closest('[data-range]');
+  if (button) chooseNamed(button.dataset.range);
+  if (event.target.closest('#back')) goBack();
+});
+document.getElementById('custom').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const [from, to] = ['from', 'to'].map((name) => new Date(event.target.elements[name].value).getTime());
+  if (!(to > from)) {
+    event.target.elements.to.setCustomValidity('must be after "from"');
+    event.target.reportValidity();
+    return;
+  }
+  event.target.parentElement.open = false;
+  range.choose({ from, to });
+});
+document.getElementById('custom').addEventListener('input', (event) => event.target.form.elements.to.setCustomValidity(''));
+document.querySelector('.custom').addEventListener('toggle', (event) => {
+  if (!event.target.open) return;
+  const [from, to] = host.bounds();
+  const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+  const { elements } = event.target.querySelector('form');
+  elements.from.value = local(from);
+  elements.to.value = local(to);
+});
+
+// --- processes ----------------------------------------------------------------------------------
+
+const processes = document.getElementById('processes');
+const processForm = document.getElementById('process-choice');
+let processesVisible = false;
+
+new IntersectionObserver(([entry]) => (processesVisible = entry.isIntersecting), { rootMargin: '200px' }).observe(processes);
+const refreshProcesses = () => htmx.trigger(processes, 'refresh');
+setInterval(() => {
+  const hovered = processes.querySelector('table')?.contains(document.activeElement);
+  if (processesVisible && !document.hidden && currentMoment() === null && !hovered) refreshProcesses();
+}, 2000);
+setInterval(() => document.hidden || htmx.trigger(document.getElementById('events'), 'refresh'), 15000);
+
+let typing = 0;
+processForm.addEventListener('input', () => {
+  clearTimeout(typing);
+  typing = setTimeout(refreshProcesses, 150);
+});
+processForm.addEventListener('submit', (event) => event.preventDefault());
+processes.addEventListener('click', (event) => {
+  const head = event.target.closest('[data-process-sort]');
+  if (head) {
+    event.preventDefault();
+    processForm.elements.sort.value = head.dataset.processSort;
+    refreshProcesses();
+  } else if (event.target.closest('[data-now]')) {
+    chooseMoment(null);
+  }
+});
+
+onMoment((ms) => {
+  processForm.elements.at.value = ms ?? '';
+  for (const chart of charts) chart.mark(ms);
+  writeBack();
+  refreshProcesses();
+  if (ms !== null) processes.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+});
+
+// --- the rest -----------------------------------------------------------------------------------
+
+on('fleet', (message) => {
+  const row = message.rows.find((one) => one.id === id);
+  if (row) {
+    write(headline, row);
+    document.title = `${row.name} · Muster`;
+  }
+});
+
+function goBack() {
+  if (currentMoment() !== null) chooseMoment(null);
+  else range.back();
+  writeBack();
+}
+
+key('Escape', () => {
+  if (document.activeElement === processForm.elements.q) {
+    processForm.elements.q.blur();
+    return;
+  }
+  goBack();
+});
+key('/', () => processForm.elements.q.select());
+['5m', '1h', '6h', '24h', '7d', '30d'].forEach((name, i) => key(String(i + 1), () => chooseNamed(name)));
+function chooseRow(step) {
+  const rows = [...processes.querySelectorAll('tbody tr')];
+  const at = rows.findIndex((row) => row.dataset.chosen !== undefined);
+  if (at >= 0) delete rows[at].dataset.chosen;
+  const next = rows[Math.min(Math.max(at + step, 0), rows.length - 1)];
+  if (!next) return;
+  next.dataset.chosen = '';
+  next.scrollIntoView({ block: 'nearest' });
+}
+key('j', () => chooseRow(1));
+key('k', () => chooseRow(-1));
+
+// A little overlap, because not all layouts arrive at the same instant; what is known is left out.
+connect(() => ({ rows: [id], machine: id, after: store.latest && store.latest - 3000 }));
+const { name } = range.current();
+if (name !== range.LIVE) rangeChanged();
+fill();
