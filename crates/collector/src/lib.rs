@@ -8,8 +8,25 @@
 //! Start with `collector.rs` (who runs when), then `spool.rs` (what is kept and when it is forgotten),
 //! then `session.rs` (what is sent next).
 
-mod backoff;
-mod spool;
-mod stats;
+pub mod cli;
+pub mod facts;
+pub mod identity;
+pub mod probe;
 
+mod backoff;
+mod collector;
+mod config;
+mod delivery;
+mod redact;
+mod session;
+mod settings;
+mod spool;
+mod state_dir;
+mod stats;
+mod ticker;
+mod uplink;
+
+pub use collector::Collector;
+pub use config::{Config, FilterConfig, ProbesConfig, Secret, SpoolConfig};
 pub use stats::CollectorStats;
+pub use uplink::{Target, Token};

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use model::{
-    EventKind, Gap, GapReason, Item, Labels, Layout, MachineEvent, Payload, Seq, SeqRange,
+    EventKind, Gap, GapReason, Item, Labels, Layout, LayoutId, MachineEvent, Payload, Seq, SeqRange,
     SeqRanges, SpoolEpoch, UnixMillis,
 };
 use prost::Message as _;
@@ -134,6 +134,11 @@ impl Spool {
     /// Makes a layout known, before the first frame that uses it.
     pub(crate) fn learn(&mut self, layout: &Layout) {
         self.layouts.insert(layout);
+    }
+
+    /// The encoded layout, when it is among those in use.
+    pub(crate) fn layout(&mut self, id: LayoutId) -> Option<Bytes> {
+        self.layouts.get(id).map(|layout| layout.body)
     }
 
     /// Numbers an item and keeps it. `None` when it cannot be delivered, ever: that is counted, and

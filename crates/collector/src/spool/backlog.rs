@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use model::{LayoutId, Seq, SeqRange};
+use model::{LayoutId, Seq, SeqRange, SeqRanges};
 
 use super::record::{Found, Record, RecordKind, Scan};
 use super::segment::{HEAD_BYTES, Segment};
@@ -32,6 +32,7 @@ struct Loaded {
     layouts: HashMap<LayoutId, Bytes>,
     /// The next number that must come, unless it is damaged.
     expected: Seq,
+    missing: SeqRanges,
 }
 
 impl Cursor {
@@ -65,9 +66,12 @@ impl Spool {
         loop {
             self.step_over_done(cursor);
             if cursor.next >= self.numbers.next() {
-                // Caught up: what is loaded is of no more use.
-                cursor.loaded = None;
-                return None;
+                self.leave(cursor);
+                // What was found missing there is told by new items.
+                if cursor.next >= self.numbers.next() {
+                    return None;
+                }
+                continue;
             }
             let Some(loaded) = &mut cursor.loaded else {
                 if self.load(cursor) {
@@ -83,34 +87,29 @@ impl Spool {
             };
             match loaded.scan.next() {
                 Some(Found::Damage) => {}
-                Some(Found::Record(record)) => match record.kind {
-                    RecordKind::Layout(id) => {
+                Some(Found::Record(record)) => {
+                    if let RecordKind::Layout(id) = record.kind {
                         loaded.layouts.insert(id, record.body);
+                        continue;
                     }
-                    _ => {
-                        let missing = record.seq.checked_sub(1);
-                        let missing = missing.and_then(|last| SeqRange::new(loaded.expected, last));
-                        loaded.expected = record.seq.saturating_add(1);
-                        if record.seq >= cursor.next {
-                            let passed = cursor.next;
-                            cursor.next = record.seq + 1;
-                            if !skip(record.seq) && !self.is_done(record.seq) {
-                                let layouts = cursor.loaded.as_ref().map(|l| &l.layouts);
-                                let layout = self.layout_of(&record, layouts);
-                                let whole = layout.is_some()
-                                    || !matches!(record.kind, RecordKind::Frame(_));
-                                self.damaged(missing, passed);
-                                if whole {
-                                    return Some(Waiting { record, layout });
-                                }
-                                self.damaged(Some(SeqRange::one(record.seq)), record.seq);
-                                continue;
-                            }
-                            self.damaged(missing, passed);
-                        }
+                    loaded.miss(loaded.expected, record.seq, &skip);
+                    loaded.expected = record.seq.saturating_add(1);
+                    if record.seq < cursor.next {
+                        continue;
                     }
-                },
-                None => self.load_rest(cursor),
+                    cursor.next = record.seq + 1;
+                    if skip(record.seq) || self.is_done(record.seq) {
+                        continue;
+                    }
+                    let layout = self.layout_of(&record, Some(&loaded.layouts));
+                    if layout.is_none() && matches!(record.kind, RecordKind::Frame(_)) {
+                        // Its layout was damaged, so nobody could read it.
+                        loaded.miss(record.seq, record.seq + 1, &skip);
+                        continue;
+                    }
+                    return Some(Waiting { record, layout });
+                }
+                None => self.load_rest(cursor, &skip),
             }
         }
     }
@@ -127,50 +126,46 @@ impl Spool {
         body.map(|body| (id, body))
     }
 
-    fn step_over_done(&self, cursor: &mut Cursor) {
+    fn step_over_done(&mut self, cursor: &mut Cursor) {
         let Some(last) = self.numbers.next().checked_sub(1) else { return };
         let Some(range) = SeqRange::new(cursor.next, last) else { return };
         cursor.next = undone(&self.done, range).first().map_or(last + 1, |first| first.first());
-        if let Some(loaded) = &cursor.loaded
-            && cursor.next > loaded.segment.seqs.last()
-            && self.segment_from(cursor.next).is_none_or(|s| s.path != loaded.segment.path)
-        {
-            cursor.loaded = None;
+        let elsewhere = cursor.loaded.as_ref().is_some_and(|loaded| {
+            cursor.next > loaded.segment.seqs.last()
+                && self.segment_from(cursor.next).is_none_or(|s| s.path != loaded.segment.path)
+        });
+        if elsewhere {
+            self.leave(cursor);
         }
     }
 
     /// Loads the first segment that reaches to the cursor. False when there is none on disk.
     fn load(&mut self, cursor: &mut Cursor) -> bool {
         let Some(segment) = self.segment_from(cursor.next) else { return false };
-        match segment.read_from(HEAD_BYTES) {
-            Ok(bytes) => {
-                cursor.loaded = Some(Loaded {
-                    rest_from: HEAD_BYTES + bytes.len() as u64,
-                    scan: Scan::new(bytes.into(), self.numbers.epoch()),
-                    layouts: HashMap::new(),
-                    expected: segment.seqs.first(),
-                    segment,
-                });
-            }
-            Err(error) => {
-                tracing::error!(%error, path = %segment.path.display(), "failed to read the spool");
-                cursor.next = segment.seqs.last() + 1;
-                self.damaged(Some(segment.seqs), segment.seqs.first());
-            }
-        }
+        let bytes = segment.read_from(HEAD_BYTES).unwrap_or_else(|error| {
+            // Read as empty: everything that it held is missing.
+            tracing::error!(%error, path = %segment.path.display(), "failed to read the spool");
+            Vec::new()
+        });
+        cursor.loaded = Some(Loaded {
+            rest_from: HEAD_BYTES + bytes.len() as u64,
+            scan: Scan::new(bytes.into(), self.numbers.epoch()),
+            layouts: HashMap::new(),
+            expected: segment.seqs.first(),
+            missing: SeqRanges::new(),
+            segment,
+        });
         true
     }
 
     /// Goes on in what was appended to the segment meanwhile, or leaves it.
-    fn load_rest(&mut self, cursor: &mut Cursor) {
+    fn load_rest(&mut self, cursor: &mut Cursor, skip: &impl Fn(Seq) -> bool) {
         let Some(loaded) = &mut cursor.loaded else { return };
-        let now = self
-            .sealed
-            .iter()
-            .find(|segment| segment.path == loaded.segment.path)
-            .cloned()
-            .or_else(|| self.active.as_ref().and_then(|active| active.snapshot()))
-            .filter(|segment| segment.path == loaded.segment.path);
+        let sealed = self.sealed.iter().find(|segment| segment.path == loaded.segment.path);
+        let now = sealed.cloned().or_else(|| {
+            let active = self.active.as_ref().and_then(|active| active.snapshot());
+            active.filter(|segment| segment.path == loaded.segment.path)
+        });
         if let Some(segment) = now.filter(|segment| segment.bytes > loaded.rest_from)
             && let Ok(more) = segment.read_from(loaded.rest_from)
             && !more.is_empty()
@@ -180,19 +175,22 @@ impl Spool {
             loaded.segment = segment;
             return;
         }
-        let missing = SeqRange::new(loaded.expected, loaded.segment.seqs.last());
-        let passed = cursor.next;
-        cursor.next = cursor.next.max(loaded.segment.seqs.last() + 1);
-        cursor.loaded = None;
-        self.damaged(missing, passed);
+        let end = loaded.segment.seqs.last() + 1;
+        loaded.miss(loaded.expected, end, skip);
+        cursor.next = cursor.next.max(end);
+        self.leave(cursor);
     }
 
-    /// Tells what is missing and still waited for. What lies before `from` was looked at before.
-    fn damaged(&mut self, missing: Option<SeqRange>, from: Seq) {
-        let missing = missing.and_then(|m| SeqRange::new(m.first().max(from), m.last()));
-        let Some(missing) = missing.filter(|m| !undone(&self.done, *m).is_empty()) else { return };
-        self.lose(missing);
-        self.report_damage(format!("items {} to {} cannot be read back", missing.first(), missing.last()));
+    /// Tells what was found missing in the segment that is left.
+    fn leave(&mut self, cursor: &mut Cursor) {
+        let Some(loaded) = cursor.loaded.take() else { return };
+        let missing: Vec<SeqRange> =
+            loaded.missing.iter().flat_map(|range| undone(&self.done, range)).collect();
+        let Some(first) = missing.first() else { return };
+        let count: u64 = missing.iter().map(|range| range.count()).sum();
+        let first = first.first();
+        missing.into_iter().for_each(|range| self.lose(range));
+        self.report_damage(format!("{count} items from number {first} on cannot be read back"));
         self.forget_done();
     }
 
@@ -200,5 +198,12 @@ impl Spool {
         let sealed = self.sealed.iter().find(|segment| segment.seqs.last() >= seq).cloned();
         let active = || self.active.as_ref().and_then(|active| active.snapshot());
         sealed.or_else(|| active().filter(|segment| segment.seqs.last() >= seq))
+    }
+}
+
+impl Loaded {
+    /// Notes that the numbers from `from` to before `to` are not there, but for those already sent.
+    fn miss(&mut self, from: Seq, to: Seq, sent: impl Fn(Seq) -> bool) {
+        self.missing.extend((from..to).filter(|seq| !sent(*seq)).map(SeqRange::one));
     }
 }

@@ -1,1 +1,482 @@
-fn placeholder() {}
+//! The spool against a model: whatever is killed, cut or flipped, nothing that is not acknowledged goes
+//! without a word, and no number is used twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileExt as _;
+
+use model::{Frame, Series};
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits =
+    Limits { bytes_max: 64 * 1024, segment_bytes_max: 2 * 1024, memory_bytes_max: 8 * 1024 };
+
+fn open(dir: &Path) -> Spool {
+    open_with(dir, LIMITS)
+}
+
+fn open_with(dir: &Path, limits: Limits) -> Spool {
+    Spool::open(dir, limits, Arc::default()).expect("opens")
+}
+
+fn layout(width: usize) -> Layout {
+    let series = |i| {
+        let labels = Labels::new([("i", format!("{i}"))]).expect("valid");
+        Series::gauge("test.value", "1", labels)
+    };
+    Layout::new((0..width).map(series).collect()).expect("valid")
+}
+
+/// A frame that can be told from others by its time.
+fn frame(spool: &mut Spool, width: usize, time: i64) -> Option<Record> {
+    let layout = layout(width);
+    spool.learn(&layout);
+    let values = vec![time as f64; width];
+    spool.append(Payload::Frame(Frame { time: UnixMillis(time), layout: layout.id(), values }))
+}
+
+fn event(time: i64) -> Payload {
+    Payload::Event(MachineEvent {
+        time: UnixMillis(time),
+        kind: EventKind::OomKill,
+        detail: String::new(),
+        attributes: Labels::empty(),
+    })
+}
+
+fn range(first: Seq, last: Seq) -> SeqRange {
+    SeqRange::new(first, last).expect("ordered")
+}
+
+/// Everything that waits, in the order it would be sent.
+fn waiting(spool: &mut Spool) -> Vec<Waiting> {
+    let mut cursor = Cursor::new();
+    std::iter::from_fn(|| spool.next_waiting(&mut cursor, |_| false)).collect()
+}
+
+fn item(record: &Record) -> Item {
+    let message = proto::v1::CollectorMessage::decode(record.body.clone()).expect("decodes");
+    proto::convert::item_from_proto(message).expect("valid").expect("an item")
+}
+
+fn gaps(waiting: &[Waiting]) -> Vec<Gap> {
+    let payloads = waiting.iter().map(|w| item(&w.record).payload);
+    payloads.filter_map(|p| if let Payload::Gap(gap) = p { Some(gap) } else { None }).collect()
+}
+
+fn seqs(waiting: &[Waiting]) -> Vec<Seq> {
+    waiting.iter().map(|w| w.record.seq).collect()
+}
+
+/// Segment files, oldest first.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir.join("spool")).expect("a directory");
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| segment::first_of(path).is_some())
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_is_not_acknowledged_is_still_there_after_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    for time in 1..=100 {
+        frame(&mut spool, 3, time).expect("kept");
+    }
+    spool.acknowledge([range(1, 10), range(20, 30)]);
+    spool.keep_house();
+    let epoch = spool.epoch();
+    // Not closed: as if it had been killed.
+    drop(spool);
+    let mut spool = open(dir.path());
+    assert_eq!(spool.epoch(), epoch);
+    assert_eq!(spool.oldest_unacknowledged(), 11);
+    let found = waiting(&mut spool);
+    let expected: Vec<Seq> = (11..20).chain(31..=100).collect();
+    assert_eq!(seqs(&found), expected);
+    for waiting in &found {
+        assert_eq!(item(&waiting.record).payload.time(), Some(UnixMillis(waiting.record.seq as i64)));
+        assert_eq!(waiting.layout.as_ref().map(|(id, _)| *id), Some(layout(3).id()));
+    }
+    assert!(frame(&mut spool, 3, 101).expect("kept").seq > 100);
+}
+
+#[test]
+fn a_clean_stop_leaves_no_hole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for start in [1, 4, 7] {
+        let mut spool = open(dir.path());
+        for seq in start..start + 3 {
+            assert_eq!(spool.append(event(0)).expect("kept").seq, seq);
+        }
+        spool.close();
+    }
+    assert_eq!(seqs(&waiting(&mut open(dir.path()))), (1..=9).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_collector_that_is_acknowledged_at_once_keeps_next_to_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open_with(dir.path(), Limits::new(256 * 1024 * 1024));
+    for time in 1..=2000 {
+        let record = frame(&mut spool, 50, time).expect("kept");
+        spool.acknowledge([SeqRange::one(record.seq)]);
+        assert!(spool.keep_house().is_none(), "nothing waits, so nothing is synced");
+        assert!(spool.bytes() < 2 * RECYCLED_BYTES_MIN);
+    }
+    assert_eq!(segments(dir.path()).len(), 1);
+    assert_eq!(spool.stats.spool_items(), 0);
+    assert_eq!(spool.done.len(), 1);
+}
+
+#[test]
+fn what_waits_is_synced_at_the_second_look() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    spool.append(event(1));
+    assert!(spool.keep_house().is_none());
+    let job = spool.keep_house().expect("it waited since the first look");
+    spool.synced(job.run());
+    assert_eq!(spool.synced_to, 1);
+    assert!(spool.keep_house().is_none());
+}
+
+#[test]
+fn the_bound_drops_the_oldest_and_says_so_in_one_growing_gap() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    for time in 1..=5_000 {
+        frame(&mut spool, 10, time).expect("kept");
+        assert!(spool.bytes() <= LIMITS.bytes_max + 256);
+    }
+    let found = waiting(&mut spool);
+    let gaps = gaps(&found);
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!(gap.reason, GapReason::SpoolFull);
+    assert!(gap.detail.contains("64KiB"), "{}", gap.detail);
+    assert_eq!(gap.seqs.first(), 1);
+    // The gap reaches to the oldest item that is left.
+    let oldest = found.iter().find(|w| w.record.kind != RecordKind::Gap).expect("some are left");
+    assert_eq!(gap.seqs.last() + 1, oldest.record.seq);
+    assert_eq!(gap.times.map(|(first, _)| first), Some(UnixMillis(1)));
+    assert!(spool.stats.spool_dropped() > 4_000);
+    let kept = found.len() as u64 + spool.stats.spool_dropped();
+    assert!(kept > 5_000, "every item is kept or counted as dropped");
+    // And after a kill it is still one gap.
+    drop(spool);
+    let mut spool = open(dir.path());
+    for time in 1..=100 {
+        frame(&mut spool, 10, time).expect("kept");
+    }
+    assert_eq!(self::gaps(&waiting(&mut spool)).len(), 1);
+}
+
+#[test]
+fn an_item_that_is_too_long_is_an_error_in_the_data() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    assert!(frame(&mut spool, 10_000, 1).is_none());
+    assert!(frame(&mut spool, 1, 2).is_some());
+    let mut vast = open_with(tempfile::tempdir().expect("a directory").path(), Limits::new(1 << 28));
+    let long = "x".repeat(record::BODY_BYTES_MAX);
+    let Payload::Event(mut over) = event(3) else { unreachable!("it is an event") };
+    over.detail = long;
+    assert!(vast.append(Payload::Event(over)).is_none());
+    for (spool, detail) in [(&mut spool, "does not fit"), (&mut vast, "is more than")] {
+        let gaps = gaps(&waiting(spool));
+        assert_eq!(gaps[0].reason, GapReason::Rejected);
+        assert!(gaps[0].detail.contains(detail), "{}", gaps[0].detail);
+    }
+}
+
+#[test]
+fn refused_items_become_a_gap_and_a_refused_gap_does_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    for time in 1..=5 {
+        spool.append(event(time));
+    }
+    spool.acknowledge([range(4, 4)]);
+    spool.refuse(range(3, 5), Some((UnixMillis(3), UnixMillis(5))), "too old");
+    let found = waiting(&mut spool);
+    assert_eq!(seqs(&found), [1, 2, 6, 7]);
+    let told: Vec<_> = gaps(&found).iter().map(|gap| gap.seqs).collect();
+    assert_eq!(told, [range(3, 3), range(5, 5)]);
+    assert_eq!(spool.stats.items_rejected(), 2);
+    spool.refuse(range(6, 7), None, "no gaps here");
+    assert_eq!(seqs(&waiting(&mut spool)), [1, 2]);
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_numbered_is_not_believed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    spool.append(event(1));
+    spool.acknowledge([range(1, u64::MAX)]);
+    spool.append(event(2));
+    assert_eq!(seqs(&waiting(&mut spool)), [2]);
+}
+
+#[test]
+fn a_spool_that_cannot_be_used_is_put_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut epochs = BTreeSet::new();
+    for life in 1..=6 {
+        let mut spool = open(dir.path());
+        assert!(epochs.insert(spool.epoch()));
+        let found = waiting(&mut spool);
+        assert_eq!(found.len(), usize::from(life > 1), "an event tells of it");
+        spool.append(event(1));
+        drop(spool);
+        std::fs::write(dir.path().join("spool/numbers"), b"garbage").expect("written");
+    }
+    let entries = std::fs::read_dir(dir.path()).expect("a directory");
+    let mut names: Vec<_> =
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("text")).collect();
+    names.sort();
+    assert_eq!(names, ["spool", "spool.damaged-3", "spool.damaged-4", "spool.damaged-5"]);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_put_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("spool"), b"what?").expect("written");
+    let mut spool = open(dir.path());
+    assert_eq!(waiting(&mut spool).len(), 1);
+}
+
+#[test]
+fn only_a_directory_that_cannot_be_written_is_an_error() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let error = Spool::open(file.path(), LIMITS, Arc::default()).expect_err("below a file");
+    assert!(daemon::hint::of(&error).is_some_and(|hint| hint.contains("--state-dir")));
+}
+
+#[test]
+fn while_the_disk_takes_nothing_a_bounded_memory_stands_in() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    for time in 1..=3 {
+        frame(&mut spool, 3, time);
+    }
+    // A directory that is gone refuses new segments, as a full disk does.
+    spool.seal();
+    let (home, gone) = (dir.path().join("spool"), dir.path().join("gone"));
+    std::fs::rename(&home, &gone).expect("renamed");
+    for time in 4..=200 {
+        frame(&mut spool, 10, time);
+    }
+    assert!(spool.stats.spool_write_errors() > 0);
+    assert!(spool.memory.bytes() <= LIMITS.memory_bytes_max);
+    std::fs::rename(&gone, &home).expect("renamed");
+    spool.keep_house();
+    assert!(spool.memory.is_empty());
+    drop(spool);
+
+    let mut spool = open(dir.path());
+    let found = waiting(&mut spool);
+    let kept: BTreeSet<Seq> = seqs(&found).into_iter().collect();
+    let gaps = gaps(&found);
+    for seq in 1..=200 {
+        assert!(kept.contains(&seq) || gaps.iter().any(|gap| gap.seqs.contains(seq)), "{seq}");
+    }
+    assert!(kept.contains(&1) && kept.contains(&200) && !kept.contains(&4));
+    assert!(gaps.iter().all(|gap| gap.reason == GapReason::SpoolFull), "{gaps:?}");
+}
+
+#[test]
+fn damage_found_while_reading_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    for time in 1..=60 {
+        frame(&mut spool, 3, time);
+    }
+    let second = segments(dir.path())[1].clone();
+    let first_there = segment::first_of(&second).expect("a segment");
+    std::fs::remove_file(second).expect("removed");
+    let found = waiting(&mut spool);
+    let told = gaps(&found);
+    assert_eq!(told[0].reason, GapReason::SpoolDamaged);
+    assert_eq!(told[0].seqs.first(), first_there);
+    assert_eq!(found.len() as u64 - 2 + told[0].seqs.count(), 60);
+    assert_eq!(spool.stats.spool_damaged(), 1);
+}
+
+/// What a run of the property test does next.
+#[derive(Clone, Debug)]
+enum Step {
+    Frame(usize),
+    Event,
+    Acknowledge(prop::sample::Index, u64),
+    House,
+    Reopen { clean: bool },
+    Cut(prop::sample::Index, prop::sample::Index),
+    Flip(prop::sample::Index, prop::sample::Index, u8),
+    Remove(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        20 => (1usize..40).prop_map(Step::Frame),
+        8 => Just(Step::Event),
+        6 => (index(), 0u64..12).prop_map(|(at, more)| Step::Acknowledge(at, more)),
+        3 => Just(Step::House),
+        2 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
+        1 => (index(), index()).prop_map(|(file, at)| Step::Cut(file, at)),
+        2 => (index(), index(), 1u8..).prop_map(|(file, at, flip)| Step::Flip(file, at, flip)),
+        1 => index().prop_map(Step::Remove),
+    ]
+}
+
+/// What must be true of a spool that went through some steps.
+#[derive(Debug, Default)]
+struct Model {
+    /// Time of every item that was appended.
+    items: BTreeMap<Seq, i64>,
+    acknowledged: BTreeSet<Seq>,
+    /// At the end of the newest segment: as if the power had gone before they were synced.
+    cut_off: BTreeSet<Seq>,
+    highest: Seq,
+    harmed: bool,
+}
+
+impl Model {
+    fn appended(&mut self, record: Option<Record>, time: i64) {
+        let record = record.expect("kept");
+        assert!(record.seq > self.highest, "{} was used before", record.seq);
+        self.highest = record.seq;
+        self.items.insert(record.seq, time);
+    }
+
+    fn check(&self, spool: &mut Spool) {
+        let found = waiting(spool);
+        let gaps = gaps(&found);
+        let there: BTreeMap<Seq, &Waiting> = found.iter().map(|w| (w.record.seq, w)).collect();
+        assert_eq!(there.len(), found.len(), "an item is read twice");
+        for (seq, time) in &self.items {
+            if let Some(waiting) = there.get(seq) {
+                assert_eq!(item(&waiting.record).payload.time(), Some(UnixMillis(*time)));
+                continue;
+            }
+            let told = gaps.iter().any(|gap| gap.seqs.contains(*seq));
+            let settled = self.acknowledged.contains(seq) || self.cut_off.contains(seq);
+            assert!(told || settled, "{seq} is lost without a word");
+            assert!(settled || self.harmed || spool.stats.spool_dropped() > 0, "{seq} is lost");
+        }
+        let last = there.keys().next_back().copied().unwrap_or(0);
+        assert!(last < spool.next_seq());
+    }
+}
+
+/// Numbers that can be read back from a segment file.
+fn readable(path: &Path, epoch: SpoolEpoch) -> BTreeSet<Seq> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let from = bytes.len().min(segment::HEAD_BYTES as usize);
+    let records = record::Scan::new(Bytes::from(bytes).slice(from..), epoch);
+    let seqs = records.filter_map(|found| match found {
+        record::Found::Record(record) => Some(record.seq),
+        record::Found::Damage => None,
+    });
+    seqs.filter(|seq| *seq > 0).collect()
+}
+
+/// Harms one segment file of a spool that is not running.
+fn harm(dir: &Path, file: usize, model: &mut Model, epoch: SpoolEpoch, how: &dyn Fn(&Path)) {
+    let paths = segments(dir);
+    let Some(path) = paths.get(file) else { return };
+    let before = readable(path, epoch);
+    how(path);
+    let after = readable(path, epoch);
+    if paths.last() == Some(path) {
+        let end = after.last().copied().unwrap_or(0);
+        model.cut_off.extend(before.difference(&after).filter(|seq| **seq > end));
+    }
+    model.harmed = true;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 2000, ..Default::default() })]
+
+    #[test]
+    fn nothing_is_lost_without_a_word_and_no_number_is_used_twice(
+        steps in prop::collection::vec(step(), 1..120)
+    ) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spool = open(dir.path());
+        let epoch = spool.epoch();
+        let mut model = Model::default();
+        let mut time = 0;
+        for step in steps {
+            time += 1;
+            match step {
+                Step::Frame(width) => model.appended(frame(&mut spool, width, time), time),
+                Step::Event => model.appended(spool.append(event(time)), time),
+                Step::Acknowledge(at, more) => {
+                    if model.items.is_empty() {
+                        continue;
+                    }
+                    let seqs: Vec<Seq> = model.items.keys().copied().collect();
+                    let first = seqs[at.index(seqs.len())];
+                    let stored = range(first, first + more);
+                    spool.acknowledge([stored]);
+                    model.acknowledged.extend(stored.first()..=stored.last());
+                }
+                Step::House => {
+                    if let Some(job) = spool.keep_house() {
+                        spool.synced(job.run());
+                    }
+                }
+                Step::Reopen { clean: true } => {
+                    spool.close();
+                    spool = open(dir.path());
+                }
+                Step::Reopen { clean: false } => {
+                    drop(spool);
+                    spool = open(dir.path());
+                }
+                Step::Cut(file, at) => {
+                    drop(spool);
+                    let file = file.index(segments(dir.path()).len().max(1));
+                    harm(dir.path(), file, &mut model, epoch, &|path| {
+                        let file = std::fs::OpenOptions::new().write(true).open(path).expect("opens");
+                        let length = file.metadata().expect("length").len();
+                        file.set_len(at.index(length as usize + 1) as u64).expect("cut");
+                    });
+                    spool = open(dir.path());
+                }
+                Step::Flip(file, at, flip) => {
+                    drop(spool);
+                    let file = file.index(segments(dir.path()).len().max(1));
+                    harm(dir.path(), file, &mut model, epoch, &|path| {
+                        let file = std::fs::OpenOptions::new().read(true).write(true).open(path).expect("opens");
+                        let length = file.metadata().expect("length").len();
+                        let at = at.index(length as usize) as u64;
+                        let mut byte = [0];
+                        file.read_exact_at(&mut byte, at).expect("read");
+                        file.write_all_at(&[byte[0] ^ flip], at).expect("written");
+                    });
+                    spool = open(dir.path());
+                }
+                // That the oldest is gone looks as if it had been acknowledged.
+                Step::Remove(_) if segments(dir.path()).len() < 2 => {}
+                Step::Remove(file) => {
+                    drop(spool);
+                    let file = 1 + file.index(segments(dir.path()).len() - 1);
+                    harm(dir.path(), file, &mut model, epoch, &|path| {
+                        std::fs::remove_file(path).expect("removed");
+                    });
+                    spool = open(dir.path());
+                }
+            }
+            prop_assert_eq!(spool.epoch(), epoch);
+        }
+        model.check(&mut spool);
+        spool.close();
+        model.check(&mut open(dir.path()));
+    }
+}

@@ -1,0 +1,224 @@
+//! The command line of a collector that runs alone: `muster collector` and `muster-collector`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use daemon::config::Span;
+use daemon::logging::Format;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio_util::sync::CancellationToken;
+
+use crate::collector::Collector;
+use crate::config::{Config, Secret};
+
+/// Read this machine and report it to an aggregator.
+///
+/// What the aggregator has not stored yet is kept on disk: it may be away for hours, or this machine
+/// restarted, without a gap. The collector listens on nothing and runs no command that it is sent.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muster collector --aggregator http://hub.example:7071
+  muster collector --aggregator http://a:7071,http://b:7071 --label env=prod --label role=web
+
+Everything can also be set in the section [collector] of a file (--config), or by the environment:
+MUSTER_COLLECTOR__SPOOL__SIZE_MAX=1GiB. Flags win over the environment, the environment over the file.")]
+pub struct Args {
+    /// Where to report: address of an aggregator, or several of which one is used at a time
+    #[arg(long, value_name = "URL", value_delimiter = ',', env = "MUSTER_AGGREGATOR")]
+    aggregator: Vec<String>,
+    /// Where the machine's id and what is not delivered yet are kept
+    ///
+    /// Default: /var/lib/muster-collector for root, else ~/.local/state/muster-collector.
+    #[arg(long, value_name = "DIR", env = "MUSTER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// A label of this machine, such as env=prod; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label, env = "MUSTER_LABELS")]
+    labels: Vec<(String, String)>,
+    /// File that holds the token which the aggregator asks collectors for
+    #[arg(long, value_name = "FILE", env = "MUSTER_TOKEN_FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The token itself; others can see it in the process list, so prefer a file or the environment
+    #[arg(long, value_name = "TOKEN", env = "MUSTER_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Time between readings, unless the aggregator asks for another: 250ms, 1s, 1m [default: 1s]
+    #[arg(long, value_name = "TIME", env = "MUSTER_INTERVAL")]
+    interval: Option<Span>,
+    /// Settings file (TOML)
+    #[arg(long, value_name = "FILE", env = "MUSTER_CONFIG")]
+    config: Option<PathBuf>,
+    /// How logs are written [default: human]
+    #[arg(long, value_name = "FORMAT", env = "MUSTER_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged: "warn", "info", "info,collector=debug" [default: info]
+    #[arg(long, value_name = "FILTER", env = "MUSTER_LOG")]
+    log: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+/// The settings file, as far as a collector reads it. The sections of other roles may stand beside.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    collector: Config,
+    log: Log,
+    #[serde(rename = "storage")]
+    _storage: Option<IgnoredAny>,
+    #[serde(rename = "aggregator")]
+    _aggregator: Option<IgnoredAny>,
+    #[serde(rename = "gateway")]
+    _gateway: Option<IgnoredAny>,
+    #[serde(rename = "alerts")]
+    _alerts: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Log {
+    format: Format,
+    filter: Option<String>,
+}
+
+impl Args {
+    /// Lays the flags over file and environment.
+    fn read(self) -> anyhow::Result<(Config, Log)> {
+        let File { collector: mut config, mut log, .. } =
+            daemon::config::load(self.config.as_deref())?;
+        if !self.aggregator.is_empty() {
+            config.aggregators = self.aggregator;
+        }
+        config.state_dir = self.state_dir.or(config.state_dir);
+        config.labels.extend(self.labels);
+        if self.token.is_some() || self.token_file.is_some() {
+            config.token = self.token.map(Secret::new);
+            config.token_file = self.token_file;
+        }
+        config.interval = self.interval.unwrap_or(config.interval);
+        log.format = match self.log_format {
+            Some(LogFormat::Human) => Format::Human,
+            Some(LogFormat::Json) => Format::Json,
+            None => log.format,
+        };
+        log.filter = self.log.or(log.filter);
+        Ok((config, log))
+    }
+}
+
+/// Runs a collector as the whole process, until a signal ends it.
+///
+/// # Errors
+/// When it cannot start; see `daemon::hint::report` for how to show it.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let (config, log) = args.read()?;
+    daemon::logging::init(log.format, log.filter.as_deref().unwrap_or("info"))?;
+    let target = config.target()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The main thread reads the machine, this one delivers.
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let outcome = runtime.block_on(async {
+        let shutdown = daemon::shutdown::on_signal();
+        let collector = Collector::open(config, target)?;
+        notify(sd_notify::NotifyState::Ready);
+        let watchdog = tokio::spawn(feed_watchdog());
+        tokio::spawn(announce_stop(shutdown.clone()));
+        let outcome = collector.run(shutdown).await;
+        watchdog.abort();
+        outcome
+    });
+    // A probe that hangs on a dead mount must not keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Tells systemd, where it started us and wants to know.
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "failed to notify the service manager");
+    }
+}
+
+async fn announce_stop(shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    notify(sd_notify::NotifyState::Stopping);
+}
+
+/// Runs beside the delivery on the one worker: when that is stuck, systemd restarts us.
+async fn feed_watchdog() {
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
+    let mut interval = tokio::time::interval(timeout / 2);
+    loop {
+        interval.tick().await;
+        notify(sd_notify::NotifyState::Watchdog);
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as env=prod".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(line: &str) -> anyhow::Result<Config> {
+        let cli = Cli::try_parse_from(["collector"].into_iter().chain(line.split_whitespace()))?;
+        Ok(cli.args.read()?.0)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        use std::io::Write as _;
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let text = "[storage]\nlive = \"memory\"\n[collector]\ninterval = \"5s\"\naggregators = [\"http://old:1\"]\nlabels = { env = \"dev\", team = \"a\" }\n";
+        file.write_all(text.as_bytes()).expect("written");
+        let line = format!(
+            "--config {} --aggregator http://a:7071,http://b:7071 --label env=prod --label role=web",
+            file.path().display()
+        );
+        let config = read(&line).expect("accepted");
+        assert_eq!(config.aggregators, ["http://a:7071", "http://b:7071"]);
+        assert_eq!(config.interval, Span::from_secs(5));
+        let labels: Vec<_> = config.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(labels, ["env=prod", "role=web", "team=a"]);
+    }
+
+    #[test]
+    fn a_bad_flag_says_what_was_expected() {
+        fn check(line: &str, expected: &str) {
+            let error = format!("{:#}", read(line).expect_err("accepted"));
+            assert!(error.contains(expected), "{error}");
+        }
+        check("--label env", "KEY=VALUE");
+        check("--interval five", "a duration such as");
+        check("--config /nonexistent.toml", "no such file");
+    }
+}

@@ -1,0 +1,164 @@
+//! Who runs when: one task reads the machine, another delivers, and a short queue lies between them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use model::{EventKind, Labels, MachineEvent, MachineId, Payload, UnixMillis};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::delivery::{Batch, Delivery, Introduction};
+use crate::probe::{Prober, Readings};
+use crate::settings::Settings;
+use crate::spool::{Limits, Spool};
+use crate::state_dir::StateDir;
+use crate::ticker::Ticker;
+use crate::uplink::Target;
+use crate::{CollectorStats, facts, identity};
+
+/// Readings that wait for the disk. When there are more, ticks are missed, and counted.
+const BATCHES_MAX: usize = 4;
+
+/// Reads this machine and delivers what it read, until it is told to stop.
+#[derive(Debug)]
+pub struct Collector {
+    machine_id: MachineId,
+    sampler: Sampler,
+    delivery: Delivery,
+    batches: (mpsc::Sender<Batch>, mpsc::Receiver<Batch>),
+    stats: Arc<CollectorStats>,
+    state_dir: StateDir,
+}
+
+/// Reads the machine, tick by tick.
+#[derive(Debug)]
+struct Sampler {
+    prober: Prober,
+    settings: watch::Receiver<Settings>,
+    own: Config,
+    stats: Arc<CollectorStats>,
+}
+
+impl Collector {
+    /// Takes hold of the state directory and opens the spool. Nothing is read or sent yet.
+    ///
+    /// # Errors
+    /// When the configuration is out of bounds, the state directory cannot be written, or another
+    /// collector uses it.
+    pub fn open(config: Config, target: Target) -> anyhow::Result<Self> {
+        let labels = config.check()?;
+        let state_dir = StateDir::open(config.state_dir()?)?;
+        let machine_id = identity::machine_id(state_dir.path())?;
+        let stats = Arc::new(CollectorStats::default());
+        let limits = Limits::new(config.spool.size_max.0);
+        let spool = Spool::open(state_dir.path(), limits, Arc::clone(&stats))?;
+        let prober = Prober::new(config.prober(state_dir.path()), Arc::clone(&stats));
+        let (asked, settings) = watch::channel(Settings::own(config.interval.get()));
+        let introduction = Introduction { machine_id, labels, facts: facts::read, clock };
+        let delivery = Delivery::new(introduction, spool, target, asked, Arc::clone(&stats));
+        let sampler = Sampler { prober, settings, own: config, stats: Arc::clone(&stats) };
+        let batches = mpsc::channel(BATCHES_MAX);
+        Ok(Self { machine_id, sampler, delivery, batches, stats, state_dir })
+    }
+
+    pub fn machine_id(&self) -> MachineId {
+        self.machine_id
+    }
+
+    pub fn stats(&self) -> Arc<CollectorStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Runs until `shutdown` is cancelled; then says goodbye, which takes two seconds at most.
+    ///
+    /// # Errors
+    /// When a part of it panicked.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        tracing::info!(
+            machine.id = %self.machine_id,
+            state_dir = %self.state_dir.path().display(),
+            "collecting"
+        );
+        let (batches, delivered) = self.batches;
+        let delivery = tokio::spawn(self.delivery.run(delivered));
+        // The delivery ends when there is nothing more to come.
+        self.sampler.run(batches, shutdown).await;
+        delivery.await?;
+        drop(self.state_dir);
+        Ok(())
+    }
+}
+
+impl Sampler {
+    async fn run(mut self, batches: mpsc::Sender<Batch>, shutdown: CancellationToken) {
+        let started = Batch { layouts: Vec::new(), payloads: vec![Payload::Event(started())] };
+        if batches.send(started).await.is_err() {
+            return;
+        }
+        let mut interval = self.own.interval.get();
+        let mut ticker = Ticker::new(interval, clock());
+        loop {
+            let missed = tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = self.settings.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let asked = self.apply();
+                    if asked != interval {
+                        interval = asked;
+                        ticker = Ticker::new(interval, clock());
+                    }
+                    continue;
+                }
+                missed = ticker.tick() => missed,
+            };
+            if missed > 0 {
+                self.stats.add_ticks_missed(missed);
+            }
+            let readings = tokio::select! {
+                () = shutdown.cancelled() => return,
+                readings = self.prober.tick(clock()) => readings,
+            };
+            // Waits for the disk at most, never for the network.
+            if batches.send(batch(readings)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Applies what the aggregator asks for; returns the interval now in force.
+    fn apply(&mut self) -> std::time::Duration {
+        let settings = self.settings.borrow_and_update().clone();
+        let processes = self.own.probes.process_interval.get();
+        self.prober.set_process_interval(settings.process_interval.unwrap_or(processes));
+        // The machine's owner has the last word: what is off here stays off.
+        let mut disabled = self.own.probes.disabled.clone();
+        disabled.extend(settings.disabled_probes.iter().cloned());
+        self.prober.set_disabled(disabled);
+        settings.interval_in_force()
+    }
+}
+
+fn batch(readings: Readings) -> Batch {
+    let Readings { layouts, frames, processes, events } = readings;
+    // Events first: they explain what the frames show.
+    let events = events.into_iter().map(Payload::Event);
+    let frames = frames.into_iter().map(Payload::Frame);
+    let payloads = events.chain(frames).chain(processes.map(Payload::Processes)).collect();
+    Batch { layouts, payloads }
+}
+
+fn started() -> MachineEvent {
+    MachineEvent {
+        time: clock(),
+        kind: EventKind::CollectorStart,
+        detail: format!("collector {} started", env!("CARGO_PKG_VERSION")),
+        attributes: Labels::empty(),
+    }
+}
+
+fn clock() -> UnixMillis {
+    UnixMillis::from(SystemTime::now())
+}
