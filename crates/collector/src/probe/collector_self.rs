@@ -1,0 +1,115 @@
+//! What the collector itself costs and how its delivery fares.
+
+use std::sync::Arc;
+
+use model::metric::{
+    ACK_LATENCY, COLLECTOR_CPU_TIME, COLLECTOR_MEMORY_USAGE, COLLECTOR_TICK_DURATION,
+    COLLECTOR_TICKS_MISSED, ITEMS_REJECTED, PROBE_FAILING, SPOOL_DROPPED, SPOOL_ITEMS, SPOOL_USAGE,
+};
+
+use super::quantise::{seconds, short_seconds};
+use super::vitals::Vitals;
+use super::{At, Probe, Setup, Sheet};
+use crate::CollectorStats;
+
+struct CollectorSelf {
+    stats: Arc<CollectorStats>,
+    vitals: Arc<Vitals>,
+    usage: own::Usage,
+}
+
+pub(super) fn open(setup: &Setup) -> Box<dyn Probe> {
+    Box::new(CollectorSelf {
+        stats: Arc::clone(&setup.stats),
+        vitals: Arc::clone(&setup.vitals),
+        usage: own::Usage::default(),
+    })
+}
+
+impl Probe for CollectorSelf {
+    /// CPU and memory are those of the whole process: with all roles in one, of all roles.
+    fn read(&mut self, _: At, sheet: &mut Sheet) -> anyhow::Result<()> {
+        let stats = &self.stats;
+        sheet.put(&COLLECTOR_CPU_TIME, [], seconds(self.usage.cpu_seconds()?));
+        sheet.put(&COLLECTOR_MEMORY_USAGE, [], self.usage.resident_bytes()?);
+        let tick = self.vitals.tick_duration().as_secs_f64();
+        sheet.put(&COLLECTOR_TICK_DURATION, [], short_seconds(tick));
+        sheet.put(&COLLECTOR_TICKS_MISSED, [], stats.ticks_missed() as f64);
+        sheet.put(&SPOOL_USAGE, [], stats.spool_bytes() as f64);
+        sheet.put(&SPOOL_ITEMS, [], stats.spool_items() as f64);
+        sheet.put(&SPOOL_DROPPED, [], stats.spool_dropped() as f64);
+        sheet.put(&ITEMS_REJECTED, [], stats.items_rejected() as f64);
+        let latency = stats.ack_latency().map_or(f64::NAN, |l| short_seconds(l.as_secs_f64()));
+        sheet.put(&ACK_LATENCY, [], latency);
+        for (probe, failing) in self.vitals.failing() {
+            sheet.put(&PROBE_FAILING, [("muster.probe", probe)], f64::from(u8::from(failing)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod own {
+    use anyhow::Context;
+    use rustix::time::{ClockId, clock_gettime};
+
+    use crate::probe::linux::source::Source;
+
+    pub(super) struct Usage {
+        /// Always the real procfs, wherever the probes read: this process is there.
+        statm: Source,
+    }
+
+    impl Default for Usage {
+        fn default() -> Self {
+            Self { statm: Source::new("/proc/self/statm") }
+        }
+    }
+
+    impl Usage {
+        pub(super) fn cpu_seconds(&mut self) -> anyhow::Result<f64> {
+            let time = clock_gettime(ClockId::ProcessCPUTime);
+            Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+        }
+
+        pub(super) fn resident_bytes(&mut self) -> anyhow::Result<f64> {
+            let text = self.statm.text()?;
+            let pages: u64 = text
+                .split_ascii_whitespace()
+                .nth(1)
+                .and_then(|field| field.parse().ok())
+                .with_context(|| {
+                    format!("/proc/self/statm: expected a second number in {text:?}")
+                })?;
+            Ok((pages * rustix::param::page_size() as u64) as f64)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod own {
+    use anyhow::Context;
+    use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+
+    #[derive(Default)]
+    pub(super) struct Usage {
+        system: System,
+    }
+
+    impl Usage {
+        fn own(&mut self) -> anyhow::Result<&sysinfo::Process> {
+            let pid = sysinfo::get_current_pid().map_err(anyhow::Error::msg)?;
+            let what = ProcessRefreshKind::nothing().with_cpu().with_memory();
+            self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+            self.system.process(pid).context("own process is not listed")
+        }
+
+        pub(super) fn cpu_seconds(&mut self) -> anyhow::Result<f64> {
+            Ok(self.own()?.accumulated_cpu_time() as f64 / 1000.0)
+        }
+
+        pub(super) fn resident_bytes(&mut self) -> anyhow::Result<f64> {
+            Ok(self.own()?.memory() as f64)
+        }
+    }
+}
