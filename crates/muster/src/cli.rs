@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{aggregator, check_config, collector, completions, gateway, health, up};
+use crate::{aggregator, bench, check_config, collector, completions, gateway, health, up};
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
 #[derive(Debug, Parser)]
@@ -34,6 +34,7 @@ enum Role {
     Collector(collector::Args),
     Health(health::Args),
     CheckConfig(check_config::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 
@@ -46,6 +47,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Role::Collector(args) => collector::run(args),
         Role::Health(args) => wait(health::run(args)),
         Role::CheckConfig(args) => check_config::run(&args),
+        Role::Bench(args) => wait(bench::run(args)),
         Role::Completions(args) => completions::run(&args),
     }
 }

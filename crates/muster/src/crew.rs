@@ -160,7 +160,8 @@ mod tests {
         crew.stage().add("deaf", async |_| std::future::pending().await);
         let shutdown = CancellationToken::new();
         shutdown.cancel();
-        let run = crew.run(shutdown, &Health::new("test"), Duration::from_millis(20));
+        let health = Health::new("test");
+        let run = crew.run(shutdown, &health, Duration::from_millis(20));
         tokio::time::timeout(GRACE, run).await.expect("in time").expect("ends well");
     }
 }

@@ -36,7 +36,7 @@ impl Serving {
     ) -> anyhow::Result<Self> {
         exposure::check(listen, insecure)?;
         let server = Server::bind(listen)?;
-        let mut metrics = Registry::with_prefix("muster");
+        let mut metrics = Registry::default();
         server.register(&mut metrics);
         Ok(Self { server, health: Health::new(service), metrics })
     }
