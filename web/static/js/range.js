@@ -35,7 +35,9 @@ export function back() {
   return last !== undefined;
 }
 
-export const named = (name) => (NAMED[name] ? { name } : null);
+export function named(name) {
+  return NAMED[name] ? { name } : null;
+}
 
 function set(next) {
   range = next;
