@@ -65,6 +65,12 @@ impl Span {
     }
 }
 
+impl From<Span> for Duration {
+    fn from(span: Span) -> Self {
+        span.0
+    }
+}
+
 impl FromStr for Span {
     type Err = QuantityError;
 

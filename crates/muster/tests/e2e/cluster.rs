@@ -1,0 +1,153 @@
+//! A server and its collectors, as processes of their own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use proto::v1;
+use proto::v1::state_service_client::StateServiceClient;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::eventually::eventually;
+use crate::process::{self, Process};
+
+/// Debug executables on a busy machine take their time; nobody waits this long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server with a directory of its own, on a port that stays the same across restarts.
+#[derive(Debug)]
+pub struct Cluster {
+    pub server: Process,
+    pub address: SocketAddr,
+    role: &'static str,
+    variables: Vec<(String, String)>,
+    // Last, so that the processes are gone before their files are.
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// `muster up`, with a collector for this machine inside.
+    pub async fn up() -> Self {
+        Self::start("up", &[]).await
+    }
+
+    /// `muster aggregator`: only what is connected to it is in it.
+    pub async fn aggregator() -> Self {
+        Self::start("aggregator", &[]).await
+    }
+
+    pub async fn start(role: &'static str, variables: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let address = free_address();
+        let variables = variables.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let server = Process::start(role, dir.path(), serve(role, address, dir.path(), &variables));
+        let mut cluster = Self { server, address, role, variables, dir };
+        cluster.is_listening().await;
+        cluster
+    }
+
+    /// Starts the server again after it was killed or stopped: same port, same data.
+    pub async fn restart(&mut self) {
+        let command = serve(self.role, self.address, self.dir.path(), &self.variables);
+        self.server = Process::start(self.role, self.dir.path(), command);
+        self.is_listening().await;
+    }
+
+    async fn is_listening(&mut self) {
+        let address = self.address;
+        let server = &mut self.server;
+        let mut gone = false;
+        eventually(PATIENCE, || {
+            gone = gone || !server.is_running();
+            assert!(!gone, "the server ended instead of listening: {}", server.output());
+            async move {
+                let connected = tokio::net::TcpStream::connect(address).await;
+                connected.map(drop).map_err(|error| error.to_string())
+            }
+        })
+        .await;
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub async fn channel(&self) -> Channel {
+        channel(&self.url()).await
+    }
+
+    /// A collector of its own machine, connected to `url`.
+    pub fn collector(&self, name: &str, url: &str) -> Process {
+        let state_dir = self.dir.path().join(name);
+        // Separate machines have separate ids; here they share one kernel.
+        std::fs::create_dir_all(&state_dir).expect("a state directory");
+        let mut command = process::collector();
+        command
+            .args(["--aggregator", url, "--label", &format!("name={name}")])
+            .args(["--interval", "100ms"])
+            .arg("--state-dir")
+            .arg(&state_dir);
+        Process::start(name, self.dir.path(), command)
+    }
+
+    /// GET over HTTP/1.1: status and body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        get(self.address, path).await
+    }
+}
+
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sends");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("answers");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.get(9..12).and_then(|code| code.parse().ok()).expect("a status line");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+    (status, body)
+}
+
+pub async fn channel(url: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("a url");
+    eventually(PATIENCE, || async { endpoint.connect().await.map_err(|e| e.to_string()) }).await
+}
+
+/// Machines as the server lists them.
+pub async fn machines(channel: Channel) -> Vec<v1::Machine> {
+    let mut client = StateServiceClient::new(channel);
+    let answer = client.list_machines(v1::ListMachinesRequest::default()).await;
+    answer.expect("answers").into_inner().machines
+}
+
+fn serve(
+    role: &str,
+    address: SocketAddr,
+    dir: &Path,
+    variables: &Vec<(String, String)>,
+) -> Command {
+    let mut command = process::muster();
+    command.args([role, "--listen", &address.to_string()]).arg("--data-dir").arg(dir.join("data"));
+    for (name, value) in variables {
+        command.env(name, value);
+    }
+    command
+}
+
+/// A port that was free a moment ago. The server must have the same one after each restart, so it cannot
+/// choose it itself.
+pub fn free_address() -> SocketAddr {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    taken.local_addr().expect("an address")
+}

@@ -1,0 +1,15 @@
+//! End-to-end tests: the real executables, started, killed and looked at as people do.
+
+mod browser;
+mod cluster;
+mod command_line;
+mod culprit;
+mod durability;
+mod eventually;
+mod grpcurl;
+mod outage;
+mod process;
+mod random;
+mod readme;
+mod stopping;
+mod witness;
