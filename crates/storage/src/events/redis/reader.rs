@@ -1,0 +1,142 @@
+//! Follows what other processes publish and hands it to the subscribers of this one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::StreamsInterface as _;
+use fred::types::streams::XReadResponse;
+
+use super::codec::Content;
+use super::entry::{self, Fields, Origin};
+use super::Fan;
+use crate::StorageError;
+use crate::events::{Event, EventKind, Received};
+use crate::live::LiveFrame;
+use crate::redis::{Redis, failed};
+
+pub(super) struct Reader {
+    redis: Arc<Redis>,
+    client: Client,
+    own: Origin,
+    fan: Fan,
+    /// Id of the last entry read.
+    position: String,
+    /// The number of the last entry of each other publisher.
+    numbers: HashMap<Origin, u64>,
+}
+
+const BATCH_MAX: u64 = 512;
+const BLOCK: Duration = Duration::from_secs(2);
+/// Publishers come and go with their processes.
+const PUBLISHERS_MAX: usize = 256;
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+impl Reader {
+    /// Stands behind the last entry that is there.
+    pub(super) async fn open(
+        redis: Arc<Redis>,
+        own: Origin,
+        fan: Fan,
+    ) -> Result<Self, StorageError> {
+        let client = redis.dedicated(BLOCK).await?;
+        let key = redis.keys.events();
+        let last: Vec<(String, Fields)> =
+            client.xrevrange_values(&key, "+", "-", Some(1)).await.map_err(failed)?;
+        let position = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
+        Ok(Self { redis, client, own, fan, position, numbers: HashMap::new() })
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut failing = false;
+        loop {
+            match self.read().await {
+                Ok(entries) => {
+                    failing = false;
+                    self.hand_out(entries).await;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "failed to follow the events of other processes; trying again");
+                    }
+                    failing = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Vec<(String, Fields)>, StorageError> {
+        let key = self.redis.keys.events();
+        let block = Some(BLOCK.as_millis() as u64);
+        let read: XReadResponse<String, String, String, bytes::Bytes> = self
+            .client
+            .xread_map(Some(BATCH_MAX), block, &key, self.position.as_str())
+            .await
+            .map_err(failed)?;
+        let entries = read.into_values().next().unwrap_or_default();
+        if let Some((id, _)) = entries.last() {
+            self.position.clone_from(id);
+        }
+        Ok(entries)
+    }
+
+    async fn hand_out(&mut self, entries: Vec<(String, Fields)>) {
+        let mut news = Vec::with_capacity(entries.len());
+        for (id, fields) in entries {
+            let missed = match entry::source(&fields) {
+                Ok((origin, _)) if origin == self.own => continue,
+                Ok((origin, number)) => self.missed(origin, number),
+                Err(_) => 0,
+            };
+            let content = entry::machine(&fields)
+                .and_then(|machine| Ok((machine, entry::content(&fields)?)));
+            match content {
+                Ok(content) => news.push((missed, Some(content))),
+                Err(reason) => {
+                    tracing::warn!(entry.id = id, reason, "left out an event that cannot be read");
+                    news.push((missed + 1, None));
+                }
+            }
+        }
+        let layouts = news.iter().filter_map(|(_, content)| match content {
+            Some((_, Content::Frame { frame, .. })) => Some(frame.layout),
+            _ => None,
+        });
+        let layouts = layouts.collect::<HashSet<_>>();
+        let layouts = self.redis.layouts(&layouts).await.unwrap_or_default();
+        for (mut missed, content) in news {
+            let event = content.and_then(|(machine, content)| {
+                let kind = match content {
+                    Content::Whole(kind) => Some(kind),
+                    Content::Frame { frame, late } => {
+                        let layout = layouts.get(&frame.layout);
+                        let layout = layout.filter(|layout| layout.len() == frame.values.len());
+                        missed += u64::from(layout.is_none());
+                        layout.cloned().map(|layout| EventKind::Frame {
+                            frame: LiveFrame { layout, frame: Arc::new(frame) },
+                            late,
+                        })
+                    }
+                };
+                kind.map(|kind| Event { machine, kind })
+            });
+            if missed > 0 {
+                let _ = self.fan.send(Received::Missed(missed));
+            }
+            if let Some(event) = event {
+                let _ = self.fan.send(Received::Event(Arc::new(event)));
+            }
+        }
+    }
+
+    /// How many of a publisher's events never came. Of one that is new here, none.
+    fn missed(&mut self, origin: Origin, number: u64) -> u64 {
+        if self.numbers.len() >= PUBLISHERS_MAX && !self.numbers.contains_key(&origin) {
+            self.numbers.clear();
+        }
+        let before = self.numbers.insert(origin, number);
+        before.map_or(0, |before| number.saturating_sub(before + 1))
+    }
+}

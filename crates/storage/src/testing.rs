@@ -1,0 +1,51 @@
+//! The real servers that tests talk to, where there are any.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::redis::{Redis, RedisConfig};
+use crate::secret::Secret;
+
+/// The server that the variable names. Without it the test is skipped and says so; under `CI=true` that
+/// is a failure.
+pub(crate) fn server(variable: &str) -> Option<String> {
+    let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
+    if url.is_none() {
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!ci, "{variable} is not set\nhint: run the tests with `cargo xtask test`");
+        eprintln!("skipped: {variable} is not set; `cargo xtask test` starts a server and sets it");
+    }
+    url
+}
+
+/// A name that no other test and no other run has.
+pub(crate) fn unique(name: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{name}_{now}_{}_{number}", std::process::id())
+}
+
+/// A Redis with keys of its own.
+pub(crate) async fn redis() -> Option<Arc<Redis>> {
+    let prefix = unique("test");
+    redis_with(&prefix).await
+}
+
+pub(crate) async fn redis_with(prefix: &str) -> Option<Arc<Redis>> {
+    let url = Secret::new(server("MUSTER_TEST_REDIS_URL")?);
+    let config = RedisConfig { url, prefix: prefix.to_owned(), connections: 2 };
+    Some(Redis::open(&config).await.expect("the server answers"))
+}
+
+/// Waits until it is so.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    for _ in 0..200 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("not within five seconds: {what}");
+}
