@@ -19,14 +19,18 @@ use crate::rollup::Rollup;
 
 pub mod block;
 
-mod cursor;
+pub(crate) mod cursor;
 mod decimal;
+mod late;
 mod merge;
-mod report;
+mod packed;
+pub(crate) mod report;
 mod report_group;
 mod retention;
 mod sqlite;
-mod values;
+mod transpose;
+pub(crate) mod values;
+mod windows;
 
 pub use cursor::Damaged;
 pub use retention::Retention;

@@ -11,6 +11,8 @@
 //! each port stands at its trait, and is a test suite in [`contract`] that every adapter passes.
 
 pub mod config;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod events;
 pub mod history;
 pub mod live;

@@ -19,6 +19,8 @@ mod error;
 mod json;
 mod migrations;
 mod rows;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use json::{labels_from_json, labels_to_json};
 pub(crate) use rows::insert;
@@ -42,6 +44,9 @@ pub struct Database {
     /// One connection: transactions that write queue here, in order.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Removed with the database.
+    #[cfg(test)]
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Database {
@@ -84,7 +89,13 @@ impl Database {
             .test_before_acquire(false)
             .acquire_timeout(Duration::from_secs(30))
             .connect_lazy_with(options.pragma("cache_size", "-2048").pragma("query_only", "true"));
-        Ok(Arc::new(Self { path: path.to_owned(), writer, readers }))
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            writer,
+            readers,
+            #[cfg(test)]
+            scratch: None,
+        }))
     }
 
     pub fn path(&self) -> &Path {
@@ -107,6 +118,18 @@ impl Database {
         // Pragmas take no parameters; a number cannot carry anything else.
         let statement = sqlx::AssertSqlSafe(format!("pragma incremental_vacuum({pages})"));
         sqlx::raw_sql(statement).execute(&mut *connection).await?;
+        Ok(())
+    }
+
+    /// Moves the log into the file and cuts it to nothing, unless readers still need it.
+    pub(crate) async fn empty_log(&self) -> Result<(), StorageError> {
+        let mut connection = self.writer.acquire().await?;
+        // Readers are not waited for: it is tried again before long.
+        sqlx::raw_sql(
+            "pragma busy_timeout = 20; pragma wal_checkpoint(truncate); pragma busy_timeout = 5000",
+        )
+        .execute(&mut *connection)
+        .await?;
         Ok(())
     }
 

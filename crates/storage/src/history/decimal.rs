@@ -29,6 +29,15 @@ pub(crate) fn number(integer: i64, scale: u8) -> f64 {
     integer as f64 / POWERS[usize::from(scale)]
 }
 
+/// The integer nearest to `value × 10^scale`, for what is a sum of such decimals but for rounding errors:
+/// `None` when it is further away than these reach.
+pub(crate) fn rounded(value: f64, scale: u8) -> Option<i64> {
+    let scaled = value * POWERS[usize::from(scale)];
+    let integer = scaled.round();
+    let near = (scaled - integer).abs() <= (scaled.abs() * 1e-10).max(1e-6);
+    (near && integer.abs() < EXACT_MAX as f64).then_some(integer as i64)
+}
+
 /// The smallest scale at which `value` is an integer, and that integer.
 #[inline]
 pub(crate) fn shortest(value: f64) -> Option<(i64, u8)> {

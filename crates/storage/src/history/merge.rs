@@ -18,6 +18,13 @@ pub(crate) struct Piece {
 /// For every instant which source to take it from: the one that came last. Sources are given as their
 /// times, in order of their coming. Returns (source, row) by time.
 pub(crate) fn latest(sources: &[&[UnixMillis]]) -> Vec<(usize, usize)> {
+    let in_turn = |pair: &[&[UnixMillis]]| pair[0].last() < pair[1].first() || pair[0].is_empty();
+    if sources.windows(2).all(in_turn) {
+        let rows = |(source, times): (usize, &&[UnixMillis])| {
+            (0..times.len()).map(move |row| (source, row))
+        };
+        return sources.iter().enumerate().flat_map(rows).collect();
+    }
     let mut rows: Vec<(UnixMillis, usize, usize)> = Vec::new();
     for (source, times) in sources.iter().enumerate() {
         rows.extend(times.iter().enumerate().map(|(row, &time)| (time, source, row)));

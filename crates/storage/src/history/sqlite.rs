@@ -21,21 +21,31 @@ use super::{
 };
 use crate::StorageError;
 use crate::rollup::Rollup;
-use crate::sqlite::Database;
+use crate::sqlite::{Database, STORE};
 
 mod append;
 mod catalog;
+mod close;
+mod expire;
+mod facts;
 mod find;
 mod logs;
+mod maintain;
 mod processes;
 mod raw;
 mod recorded;
+mod remove;
+mod seal;
+mod tier;
 
 use append::Writer;
+use maintain::Rounds;
 
-pub(super) const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// The hour in progress is sealed in pieces of this length, so that few frames have to be read one by one.
-pub(super) const STRETCH_MS: i64 = 600_000;
+const STRETCH_MS: i64 = 10 * MINUTE_MS;
 
 /// The embedded history.
 #[derive(Debug)]
@@ -45,8 +55,8 @@ pub struct SqliteHistory {
     /// Whoever writes values holds this across the transaction; it is taken before the database's own
     /// turn.
     writer: Mutex<Writer>,
-    /// One round of maintenance at a time.
-    maintenance: Mutex<()>,
+    /// Held by a round of maintenance: one at a time.
+    rounds: Mutex<Rounds>,
     /// Blobs that could not be read and were left out of an answer.
     damaged: AtomicU64,
 }
@@ -57,7 +67,7 @@ impl SqliteHistory {
             database,
             retention,
             writer: Mutex::default(),
-            maintenance: Mutex::default(),
+            rounds: Mutex::default(),
             damaged: AtomicU64::new(0),
         }
     }
@@ -107,14 +117,7 @@ impl History for SqliteHistory {
         tier: Tier,
         range: TimeRange,
     ) -> Result<Vec<Vec<Rollup>>, StorageError> {
-        let raw = self.read_raw(series, range).await?;
-        Ok(series
-            .iter()
-            .zip(raw)
-            .map(|(s, raw)| {
-                Rollup::of(s.series.kind, tier.window_ms(), raw.times.into_iter().zip(raw.values))
-            })
-            .collect())
+        self.tier(series, tier, range).await
     }
 
     async fn processes_at(
@@ -143,16 +146,36 @@ impl History for SqliteHistory {
         self.logs(machine, range, limit).await
     }
 
-    async fn maintain(&self, _now: UnixMillis) -> Result<Maintained, StorageError> {
-        Ok(Maintained::default())
+    async fn maintain(&self, now: UnixMillis) -> Result<Maintained, StorageError> {
+        self.maintain(now).await
     }
 
     async fn usage(&self) -> Result<Usage, StorageError> {
         let size = self.database.size().await?;
-        Ok(Usage { bytes: size.used + size.free + size.log, raw_since: None })
+        let mut tx = self.database.read().await?;
+        let (block, frame): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "select (select min(first) from block where hour = (select min(hour) from block)),
+                (select min((select min(time) from frame where machine_id = machine.id)) from machine)",
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        Ok(Usage {
+            bytes: size.used + size.free + size.log,
+            raw_since: block.into_iter().chain(frame).min().map(UnixMillis),
+        })
     }
 
-    async fn remove(&self, _machine: MachineId) -> Result<(), StorageError> {
-        Ok(())
+    async fn remove(&self, machine: MachineId) -> Result<(), StorageError> {
+        self.remove(machine).await
     }
+}
+
+/// Computes without holding up the runtime's own threads.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StorageError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| StorageError::Unavailable {
+        store: STORE,
+        reason: format!("maintenance was interrupted: {e}"),
+    })
 }

@@ -41,6 +41,17 @@ pub(crate) fn take(cursor: &mut Cursor<'_>) -> Result<f64, Damaged> {
     }
 }
 
+/// How many values there are.
+pub(crate) fn width(bytes: &[u8]) -> Result<usize, Damaged> {
+    let mut cursor = Cursor::new(bytes);
+    let mut width = 0;
+    while !cursor.is_empty() {
+        take(&mut cursor)?;
+        width += 1;
+    }
+    Ok(width)
+}
+
 /// The values at these positions, which must ascend; one may stand several times.
 pub(crate) fn pick(bytes: &[u8], positions: &[usize], out: &mut Vec<f64>) -> Result<(), Damaged> {
     let mut cursor = Cursor::new(bytes);
@@ -97,7 +108,8 @@ mod tests {
         }
         check(0.0, 1);
         check(f64::NAN, 1);
-        check(0.5, 2);
+        check(0.5, 1);
+        check(0.95, 2);
         check(97.3, 2);
         check(0.1234, 3);
         check(8_589_934_592.0, 6);

@@ -160,8 +160,9 @@ async fn places(
     }
     let wanted = serde_json::to_string(series).expect("a list of numbers is always JSON");
     let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
-        "select machine_id, layout_id, position, series_id from placement
-         where series_id in (select value from json_each(?))",
+        "select machine_id, layout_id, position, series_id
+         from placement join machine on machine.id = machine_id
+         where series_id in (select value from json_each(?)) and machine.name is not null",
     )
     .bind(wanted)
     .fetch_all(connection)

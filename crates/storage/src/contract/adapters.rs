@@ -1,0 +1,51 @@
+//! The embedded adapters keep the contracts of their ports.
+
+mod sqlite_history {
+    use std::sync::Arc;
+
+    use crate::history::{History, Retention, SqliteHistory};
+    use crate::sqlite::testing::scratch;
+
+    async fn open(retention: Retention) -> Arc<dyn History> {
+        Arc::new(SqliteHistory::new(scratch().await, retention))
+    }
+
+    crate::history_contract!(open);
+}
+
+mod sqlite_registry {
+    use std::sync::Arc;
+
+    use crate::registry::{Registry, SqliteRegistry};
+    use crate::sqlite::testing::scratch;
+
+    async fn open() -> Arc<dyn Registry> {
+        Arc::new(SqliteRegistry::new(scratch().await))
+    }
+
+    crate::registry_contract!(open);
+}
+
+mod memory_live {
+    use std::sync::Arc;
+
+    use crate::live::{LiveState, MemoryLive};
+
+    async fn open() -> Arc<dyn LiveState> {
+        Arc::new(MemoryLive::default())
+    }
+
+    crate::live_contract!(open);
+}
+
+mod local_events {
+    use std::sync::Arc;
+
+    use crate::events::{EventStream, LocalEvents};
+
+    async fn open() -> Arc<dyn EventStream> {
+        Arc::new(LocalEvents::default())
+    }
+
+    crate::events_contract!(open);
+}

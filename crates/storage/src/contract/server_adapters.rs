@@ -1,0 +1,28 @@
+//! The server adapters keep the same contracts, where there are servers.
+
+mod redis_live {
+    use std::sync::Arc;
+
+    use crate::live::{LiveState, RedisLive};
+    use crate::testing;
+
+    async fn open() -> Arc<dyn LiveState> {
+        Arc::new(RedisLive::new(testing::redis().await.expect("there is a server")))
+    }
+
+    crate::live_contract!(needs "MUSTER_TEST_REDIS_URL", open);
+}
+
+mod redis_events {
+    use std::sync::Arc;
+
+    use crate::events::{EventStream, RedisEvents};
+    use crate::testing;
+
+    async fn open() -> Arc<dyn EventStream> {
+        let redis = testing::redis().await.expect("there is a server");
+        Arc::new(RedisEvents::open(redis).await.expect("opened"))
+    }
+
+    crate::events_contract!(needs "MUSTER_TEST_REDIS_URL", open);
+}
