@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -112,18 +113,22 @@ async fn readyz(State(health): State<Health>) -> Response {
     }
 }
 
+/// What `/health` says, in this order.
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    service: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
 async fn health(State(health): State<Health>) -> Response {
-    let service = health.service;
-    match health.blockers() {
-        None => axum::Json(serde_json::json!({ "status": "healthy", "service": service }))
-            .into_response(),
-        Some(reason) => {
-            let body = serde_json::json!({
-                "status": "unhealthy", "service": service, "reason": reason,
-            });
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
-        }
-    }
+    let reason = health.blockers();
+    let (code, status) = match reason {
+        None => (StatusCode::OK, "healthy"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+    };
+    (code, axum::Json(Report { status, service: health.service, reason })).into_response()
 }
 
 async fn scrape(State(metrics): State<Arc<Mutex<Registry>>>) -> Response {

@@ -137,7 +137,7 @@ async fn pages_health_and_grpc_share_one_port() {
     assert!(server.get("/readyz").await.starts_with("HTTP/1.1 200"));
     assert!(server.get("/healthz").await.ends_with("ok\n"));
     let health_json = server.get("/health").await;
-    assert!(health_json.ends_with(r#"{"service":"test","status":"healthy"}"#), "{health_json}");
+    assert!(health_json.ends_with(r#"{"status":"healthy","service":"test"}"#), "{health_json}");
     let metrics = server.get("/metrics").await;
     assert!(metrics.contains("process_resident_memory_bytes"), "{metrics}");
     assert!(metrics.contains("# EOF"), "{metrics}");

@@ -88,13 +88,17 @@ impl Cluster {
 
     /// A collector of its own machine, connected to `url`.
     pub fn collector(&self, name: &str, url: &str) -> Process {
+        self.collector_every("100ms", name, url)
+    }
+
+    pub fn collector_every(&self, interval: &str, name: &str, url: &str) -> Process {
         let state_dir = self.dir.path().join(name);
         // Separate machines have separate ids; here they share one kernel.
         std::fs::create_dir_all(&state_dir).expect("a state directory");
         let mut command = process::collector();
         command
             .args(["--aggregator", url, "--label", &format!("name={name}")])
-            .args(["--interval", "100ms"])
+            .args(["--interval", interval])
             .arg("--state-dir")
             .arg(&state_dir);
         Process::start(name, self.dir.path(), command)

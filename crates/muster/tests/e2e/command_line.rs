@@ -95,7 +95,7 @@ async fn health_says_how_a_server_is_by_its_exit_code() {
     let well = well.await.expect("does not panic");
     assert!(well.status.success(), "{}", String::from_utf8_lossy(&well.stderr));
     let said = String::from_utf8_lossy(&well.stdout).into_owned();
-    assert_eq!(said.trim(), r#"{"service":"aggregator","status":"healthy"}"#);
+    assert_eq!(said.trim(), r#"{"status":"healthy","service":"aggregator"}"#);
     let nobody = format!("http://{}", crate::cluster::free_address());
     let mut health = process::muster();
     health.args(["health", "--url", &nobody]);

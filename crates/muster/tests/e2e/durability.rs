@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::Duration;
 
 use model::{MachineId, SpoolEpoch, TimeRange, UnixMillis};
 use proto::convert;
@@ -17,6 +16,8 @@ use crate::witness::{Record, Spool, Witness};
 
 const COLLECTORS: [&str; 3] = ["web-1", "web-2", "web-3"];
 const KILLS: usize = 20;
+/// Numbers that a collector reserves at a time.
+const NUMBERS_RESERVED: u64 = 1 << 16;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_doubled_when_the_server_is_killed_twenty_times() {
@@ -31,7 +32,7 @@ async fn nothing_is_lost_or_doubled_when_the_server_is_killed_twenty_times() {
         cluster.server.kill();
         cluster.restart().await;
     }
-    everything_is_kept(cluster, &witness, collectors).await;
+    everything_is_kept(cluster, &witness, collectors, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,9 +49,7 @@ async fn nothing_is_lost_or_doubled_when_collectors_are_killed_twenty_times() {
         collectors[victim].kill();
         collectors[victim] = cluster.collector(COLLECTORS[victim], &witness.url());
     }
-    // The last one killed must have had the time to come back and deliver what it kept.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    everything_is_kept(cluster, &witness, collectors).await;
+    everything_is_kept(cluster, &witness, collectors, 1 + KILLS).await;
 }
 
 async fn all_are_heard(witness: &Witness) {
@@ -61,37 +60,63 @@ async fn all_are_heard(witness: &Witness) {
     .await;
 }
 
-/// Stops everything in order and compares what the collectors sent with what history holds.
+/// A life in which hardly anything new is read, until all that was kept is delivered.
+async fn drain(cluster: &Cluster, witness: &Witness, collectors: [Process; COLLECTORS.len()]) {
+    for mut collector in collectors {
+        assert!(collector.stop(PATIENCE).success(), "a collector that is told to stop ends well");
+    }
+    let before = witness.records();
+    let quiet = COLLECTORS.map(|name| cluster.collector_every("1h", name, &witness.url()));
+    eventually(PATIENCE, || async {
+        for (spool, record) in &witness.records() {
+            let heard_again = before.get(spool).is_some_and(|b| b.items.len() < record.items.len());
+            let sent = record.sent_seqs();
+            if !heard_again || record.acknowledged != sent {
+                return Err(format!(
+                    "{spool:?}: {sent} sent, {} acknowledged",
+                    record.acknowledged
+                ));
+            }
+        }
+        Ok(())
+    })
+    .await;
+    for mut collector in quiet {
+        assert!(collector.stop(PATIENCE).success(), "a collector that is told to stop ends well");
+    }
+}
+
+/// Stops everything in order and compares what the collectors sent with what history holds. `lives` is how
+/// often a collector may have been started.
 async fn everything_is_kept(
     mut cluster: Cluster,
     witness: &Witness,
     collectors: [Process; COLLECTORS.len()],
+    lives: usize,
 ) {
-    for mut collector in collectors {
-        assert!(collector.stop(PATIENCE).success(), "a collector that is told to stop ends well");
-    }
+    drain(&cluster, witness, collectors).await;
     let records = witness.records();
     assert_eq!(records.len(), COLLECTORS.len(), "each collector has one spool for its whole life");
     for (spool, record) in &records {
         let sent = record.sent_seqs();
         let frames = record.frames().count();
-        eprintln!(
-            "{spool:?}: sent {sent}, of these {frames} frames, acknowledged {}",
-            record.acknowledged
-        );
+        eprintln!("{spool:?}: sent {sent}, of these {frames} frames");
         assert!(record.changed.is_empty(), "numbers that named two items: {:?}", record.changed);
         assert!(record.rejected.is_empty(), "refused: {:?}", record.rejected);
         assert!(frames > 50, "only {frames} frames in the whole run");
-        assert!(
-            !record.items.values().any(|item| matches!(item, Up::Gap(_))),
-            "a gap in a short run"
-        );
-        assert_eq!(
-            (sent.len(), sent.iter().next().map(|r| r.first())),
-            (1, Some(1)),
-            "no number is skipped"
-        );
+        let gaps = record.items.values().filter(|item| matches!(item, Up::Gap(_))).count();
+        assert_eq!(gaps, 0, "nothing had to be given up");
         assert_eq!(record.acknowledged, sent, "everything is acknowledged after the drain");
+        // A collector that was killed goes on at the numbers that it had not reserved. Within one life, and
+        // across clean stops, none is skipped.
+        assert!(sent.len() <= lives, "{} stretches of numbers in {lives} lives", sent.len());
+        for stretch in sent.iter() {
+            assert_eq!(
+                stretch.first() % NUMBERS_RESERVED,
+                1,
+                "a number is skipped before {stretch:?}"
+            );
+        }
     }
     assert!(cluster.server.stop(PATIENCE).success(), "the server ends well");
     compare(&cluster.data_dir(), &records).await;
