@@ -2,7 +2,7 @@
 //! dashboard -- [MACHINES] [PORT]`.
 
 #[path = "../tests/service/synthetic.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
+#[allow(dead_code, reason = "the tests use more of it")]
 mod synthetic;
 
 use anyhow::Context as _;

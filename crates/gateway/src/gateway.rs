@@ -49,8 +49,12 @@ impl Gateway {
         let upstream = Upstream::new(aggregator);
         let hub = Hub::new(upstream.clone(), config.viewers_max, metrics);
         let assets = Assets::embedded();
-        let shared =
-            Shared { upstream, hub: Arc::new(hub), assets: Arc::new(assets), config: config.into() };
+        let shared = Shared {
+            upstream,
+            hub: Arc::new(hub),
+            assets: Arc::new(assets),
+            config: config.into(),
+        };
         Ok(Self { shared })
     }
 

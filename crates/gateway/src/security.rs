@@ -33,7 +33,11 @@ pub(crate) async fn only_reading(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::CONNECT) {
         return next.run(request).await;
     }
-    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered here\n")
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        [(ALLOW, "GET, HEAD")],
+        "only GET and HEAD are answered here\n",
+    )
         .into_response()
 }
 

@@ -18,9 +18,7 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn new(link: proto::Link) -> Self {
-        Self {
-            state: StateServiceClient::new(link).max_decoding_message_size(ANSWER_BYTES_MAX),
-        }
+        Self { state: StateServiceClient::new(link).max_decoding_message_size(ANSWER_BYTES_MAX) }
     }
 
     pub(crate) async fn list_machines(

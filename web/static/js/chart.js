@@ -16,13 +16,14 @@ const words = (text) => text.split(' ').filter(Boolean);
 export class Chart {
   // `page` knows the range and takes what the viewer does: `bounds()`, `zoom(from, to)`, `pick(ms)`.
   constructor(figure, page) {
-    const { chart, draw, unit, metrics, by, only, below, order, full } = figure.dataset;
+    const { chart, draw, unit, metrics, by, only, below, sides, order, full } = figure.dataset;
     Object.assign(this, { figure, page, id: chart, draw, unit, full: Number(full) });
     this.metrics = words(metrics);
     this.by = words(by);
     this.only = words(only);
     this.order = words(order);
     this.below = below ? [below] : null;
+    this.sides = below ? sides.split(' ') : null;
     this.plotElement = figure.querySelector('.plot');
     this.legend = figure.querySelector('.legend');
     this.write = byUnit[unit] ?? byUnit.number;
@@ -97,13 +98,14 @@ export class Chart {
     }
     const columns = [x, ...ys];
     if (this.hasBand()) {
-      for (const one of this.series) columns.push(one.max, one.min);
+      for (const one of this.series) if (!one.reference) columns.push(one.max, one.min);
     }
     return columns;
   }
 
   hasBand() {
-    return this.draw === 'lines' && this.series.length <= BAND_SERIES_MAX && this.series.every((one) => one.min?.length);
+    const own = this.series.filter((one) => !one.reference);
+    return this.draw === 'lines' && own.length > 0 && own.length <= BAND_SERIES_MAX && own.every((one) => one.min?.length);
   }
 
   build(columns) {
@@ -128,7 +130,7 @@ export class Chart {
     }
     if (this.hasBand()) {
       const first = lines.length + 1;
-      this.series.forEach((one, i) => {
+      this.series.filter((one) => !one.reference).forEach((one, i) => {
         const edge = { stroke: 'transparent', width: 0, points: { show: false } };
         lines.push({ ...edge }, { ...edge });
         bands.push({ series: [first + i * 2, first + i * 2 + 1], fill: faint(one.colour, 0.2) });
@@ -286,9 +288,10 @@ export class Chart {
       const texts = this.series.flatMap((one, i) => {
         if (one.name !== name) return [];
         const found = under == null ? lastOf(ys[i], x) : (ys[i][under] ?? nearest(ys[i], under));
-        return [found == null ? '–' : this.write(Math.abs(found))];
+        const side = this.sides ? `${this.sides[Number(one.below)]} ` : '';
+        return [side + (found == null ? '–' : this.write(Math.abs(found)))];
       });
-      setText(value, texts.join(' / '));
+      setText(value, texts.join('  '));
     }
   }
 

@@ -252,8 +252,10 @@ function paint() {
     const latest = values.get(id);
     if (!row || !latest) continue;
     row.name = latest.name;
-    row.cpu.add(latest.cpu ?? NaN);
-    row.network.add(both(latest.rx, latest.tx) ?? NaN);
+    // A silent machine's numbers are old: its line just moves on.
+    const heard = latest.status === 'online' || latest.status === 'stale';
+    row.cpu.add(heard ? (latest.cpu ?? NaN) : NaN);
+    row.network.add(heard ? (both(latest.rx, latest.tx) ?? NaN) : NaN);
     if (!visible.has(id)) continue;
     write(row.places, latest);
     row.cpu.draw();

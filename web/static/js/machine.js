@@ -89,6 +89,14 @@ async function loadWindow(metrics) {
   store.load(window);
 }
 
+// Every chart once, so that nothing is empty when it scrolls into view; never in the way of a click.
+function drawOneByOne(left) {
+  const chart = left.shift();
+  if (!chart) return;
+  if (range.isLive()) draw(chart);
+  setTimeout(() => requestAnimationFrame(() => drawOneByOne(left)), 0);
+}
+
 // What is on the screen first, then the rest.
 async function fill() {
   const bottom = innerHeight + 100;
@@ -101,8 +109,7 @@ async function fill() {
     await loadWindow();
     loaded = true;
     // Charts without a single series are none of this machine's.
-    for (const chart of charts) chart.figure.hidden = range.isLive() && store.of(chart.metrics).length === 0;
-    paintSoon();
+    drawOneByOne([...charts]);
   } catch (problem) {
     for (const chart of first) chart.say(problem.message);
     setTimeout(fill, 5000);

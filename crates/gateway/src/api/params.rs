@@ -162,14 +162,12 @@ fn duration_ms(text: &str) -> Option<i64> {
 fn matcher(text: &str) -> Option<v1::LabelMatcher> {
     let at = text.find(['=', '!', '~'])?;
     let (name, rest) = text.split_at(at);
-    let (op, value) = [("!=", Op::NotEqual), ("!~", Op::NotGlob), ("=", Op::Equal), ("~", Op::Glob)]
-        .into_iter()
-        .find_map(|(sign, op)| rest.strip_prefix(sign).map(|value| (op, value)))?;
-    let label = v1::LabelMatcher {
-        name: name.trim().to_owned(),
-        op: op.into(),
-        value: value.to_owned(),
-    };
+    let (op, value) =
+        [("!=", Op::NotEqual), ("!~", Op::NotGlob), ("=", Op::Equal), ("~", Op::Glob)]
+            .into_iter()
+            .find_map(|(sign, op)| rest.strip_prefix(sign).map(|value| (op, value)))?;
+    let label =
+        v1::LabelMatcher { name: name.trim().to_owned(), op: op.into(), value: value.to_owned() };
     (!label.name.is_empty()).then_some(label)
 }
 

@@ -61,7 +61,15 @@ pub(crate) async fn query_range(
     params: Params,
 ) -> Result<Json<Range>, ApiError> {
     params.allow(&[
-        "metric", "machine", "match", "label", "start", "end", "step", "aggregate", "band",
+        "metric",
+        "machine",
+        "match",
+        "label",
+        "start",
+        "end",
+        "step",
+        "aggregate",
+        "band",
     ])?;
     let answer = shared.upstream.query_range(request(&params, now_ms())?).await?;
     Ok(Json(answer.into()))
@@ -98,8 +106,7 @@ fn aggregate(name: Option<&str>) -> Result<v1::Aggregate, ApiError> {
     let known = AGGREGATES.iter().find(|(known, _)| *known == name);
     known.map(|(_, aggregate)| *aggregate).ok_or_else(|| {
         let names: Vec<_> = AGGREGATES.iter().map(|(name, _)| *name).collect();
-        let message =
-            format!("aggregate: expected one of {}, found {name:?}", names.join(", "));
+        let message = format!("aggregate: expected one of {}, found {name:?}", names.join(", "));
         ApiError::invalid("aggregate", message)
     })
 }

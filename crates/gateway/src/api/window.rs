@@ -74,7 +74,10 @@ fn groups(window: &Window, metrics: &[String]) -> Vec<Group> {
             counter: column.kind() == proto::v1::MetricKind::Counter,
             values: frames.iter().map(|frame| Number(frame.values[i])).collect(),
         });
-        Group { times: frames.iter().map(|frame| frame.time_ms).collect(), series: series.collect() }
+        Group {
+            times: frames.iter().map(|frame| frame.time_ms).collect(),
+            series: series.collect(),
+        }
     });
     groups.filter(|group| !group.series.is_empty()).collect()
 }

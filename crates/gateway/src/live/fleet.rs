@@ -151,7 +151,9 @@ impl Follower {
             }
             if !matches!(self.picture.borrow().link, Link::Down { .. }) {
                 tracing::warn!(reason = %problem, "lost the aggregator; trying again");
-                self.replace(|p| p.linked(Link::Down { since_ms: now_ms(), reason: problem.clone() }));
+                self.replace(|p| {
+                    p.linked(Link::Down { since_ms: now_ms(), reason: problem.clone() })
+                });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
@@ -233,7 +235,8 @@ impl Past {
                 return BTreeMap::new();
             }
         };
-        let start_ms = answer.start.map_or(0, |t| t.seconds * 1000 + i64::from(t.nanos) / 1_000_000);
+        let start_ms =
+            answer.start.map_or(0, |t| t.seconds * 1000 + i64::from(t.nanos) / 1_000_000);
         let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for series in answer.series {
             let sum = sums.entry(series.machine_id).or_default();
@@ -290,8 +293,11 @@ mod tests {
 
     #[test]
     fn a_change_touches_only_the_rows_it_names() {
-        let first = Picture::default()
-            .after(message(true, vec![machine("a", 1, 0.1), machine("b", 1, 0.2)], &[]));
+        let first = Picture::default().after(message(
+            true,
+            vec![machine("a", 1, 0.1), machine("b", 1, 0.2)],
+            &[],
+        ));
         let second = first.after(message(false, vec![machine("a", 2, 0.3)], &[]));
         assert_eq!((second.rows["a"].revision, second.rows["b"].revision), (2, 1));
         assert!(Arc::ptr_eq(&first.rows["b"], &second.rows["b"]));
@@ -300,8 +306,11 @@ mod tests {
 
     #[test]
     fn machines_come_and_go() {
-        let first = Picture::default()
-            .after(message(true, vec![machine("a", 1, 0.1), machine("b", 1, 0.2)], &[]));
+        let first = Picture::default().after(message(
+            true,
+            vec![machine("a", 1, 0.1), machine("b", 1, 0.2)],
+            &[],
+        ));
         let removed = first.after(message(false, vec![], &["b"]));
         assert_eq!(removed.rows.keys().collect::<Vec<_>>(), ["a"]);
         assert_eq!(removed.membership, 2);

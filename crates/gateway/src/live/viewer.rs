@@ -218,9 +218,8 @@ impl Viewer {
         // The first time everything is sent: the page needs all values for its order.
         // And when machines came: the page does not yet show those, so they are in nobody's view.
         let came_or_went = rows.membership != picture.membership;
-        let sweep = rows.swept_revision == 0
-            || came_or_went
-            || rows.swept.elapsed() >= SWEEP_INTERVAL;
+        let sweep =
+            rows.swept_revision == 0 || came_or_went || rows.swept.elapsed() >= SWEEP_INTERVAL;
         let since = |id: &String| match (rows.visible.contains(id), sweep) {
             _ if rows.fresh.contains(id) => 0,
             (true, _) => rows.revision,

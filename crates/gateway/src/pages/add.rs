@@ -20,11 +20,7 @@ struct AddPage {
     known: Vec<String>,
 }
 
-pub(crate) async fn add(
-    State(shared): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
+pub(crate) async fn add(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
     let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     let host = security::host(&headers, &uri).filter(|host| is_plain(host));
     let host = host.unwrap_or("127.0.0.1:7070");

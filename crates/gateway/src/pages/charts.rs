@@ -31,6 +31,8 @@ pub(crate) struct Chart {
     pub(crate) only: &'static [&'static str],
     /// In `Mirror`, the label value that goes below.
     pub(crate) below: &'static str,
+    /// In `Mirror`, what stands before the value above and the one below.
+    pub(crate) sides: [&'static str; 2],
     /// Order and choice of names where it matters; other series follow.
     pub(crate) order: &'static [&'static str],
     /// Value at the top of the axis, at least; 0: as the data have it.
@@ -59,6 +61,7 @@ const PLAIN: Chart = Chart {
     by: &[],
     only: &[],
     below: "",
+    sides: ["", ""],
     order: &[],
     full: 0.0,
     wide: false,
@@ -102,6 +105,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         by: &["network.interface.name"],
         only: &["network.interface.name!=lo"],
         below: "network.io.direction=transmit",
+        sides: ["↓", "↑"],
         ..PLAIN
     },
     Chart {
@@ -113,6 +117,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         metrics: &[metric::DISK_IO.name],
         by: &["system.device"],
         below: "disk.io.direction=write",
+        sides: ["R", "W"],
         ..PLAIN
     },
     Chart {

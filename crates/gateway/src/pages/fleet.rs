@@ -91,11 +91,8 @@ pub(crate) async fn fleet(
     };
     let now = now_ms();
     let picture = shared.hub.picture();
-    let mut machines: Vec<_> = picture
-        .rows
-        .values()
-        .map(|row| MachineLine::with_lines(row, now))
-        .collect();
+    let mut machines: Vec<_> =
+        picture.rows.values().map(|row| MachineLine::with_lines(row, now)).collect();
     choice.sort(&mut machines);
     let totals = TotalsLine::new(&picture.totals);
     let connecting = matches!(picture.link, crate::live::Link::Connecting);

@@ -60,11 +60,8 @@ impl Collector {
     }
 
     fn lost_words(&self) -> String {
-        let parts = [
-            (self.dropped, "dropped"),
-            (self.rejected, "refused"),
-            (self.missed, "ticks missed"),
-        ];
+        let parts =
+            [(self.dropped, "dropped"), (self.rejected, "refused"), (self.missed, "ticks missed")];
         let words: Vec<_> = parts
             .into_iter()
             .filter(|(count, _)| *count > 0.0)
@@ -74,10 +71,7 @@ impl Collector {
     }
 }
 
-pub(crate) async fn health(
-    State(shared): State<Shared>,
-    uri: Uri,
-) -> Response {
+pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
     let now = now_ms();
     let picture = shared.hub.picture();
     let (link, since, link_reason) = match &picture.link {
@@ -162,9 +156,17 @@ fn gateway_lines(figures: Figures) -> Vec<(&'static str, String, bool)> {
         ("Machines streamed in full", number(figures.feeds as u64), false),
         ("Messages sent", number(figures.messages), false),
         ("Frames missed by slow readers", number(figures.frames_missed), figures.frames_missed > 0),
-        ("Pages closed for being too slow", number(figures.viewers_too_slow), figures.viewers_too_slow > 0),
+        (
+            "Pages closed for being too slow",
+            number(figures.viewers_too_slow),
+            figures.viewers_too_slow > 0,
+        ),
         ("Pages refused", number(figures.viewers_refused), figures.viewers_refused > 0),
-        ("Streams lost and taken up again", number(figures.upstream_losses), figures.upstream_losses > 0),
+        (
+            "Streams lost and taken up again",
+            number(figures.upstream_losses),
+            figures.upstream_losses > 0,
+        ),
     ]
 }
 

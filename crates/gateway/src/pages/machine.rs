@@ -29,6 +29,7 @@ struct MachinePage {
     machine: MachineLine,
     charts: &'static [Chart],
     facts: Vec<(&'static str, String)>,
+    first_seen: Option<When>,
     clock_skew_ms: i64,
     interval_ms: i64,
     processes: Processes,
@@ -96,6 +97,7 @@ async fn machine_page(
     Ok(MachinePage {
         page: Page::new(shared, uri, "machine"),
         facts: facts(&machine),
+        first_seen: millis(machine.first_seen.as_ref()).map(|ms| When::new(now, ms)),
         clock_skew_ms: to_ms(seconds(machine.clock_skew.as_ref())),
         interval_ms: to_ms(seconds(machine.interval.as_ref())),
         machine: match shared.hub.picture().rows.get(&machine.id) {
@@ -238,7 +240,6 @@ fn facts(machine: &v1::Machine) -> Vec<(&'static str, String)> {
         ("Collector", facts.collector_version),
         ("Reads every", span(&machine.interval)),
         ("Clock ahead by", span(&machine.clock_skew)),
-        ("First seen", millis(machine.first_seen.as_ref()).map(format::rfc3339).unwrap_or_default()),
         ("Id", machine.id.clone()),
     ];
     rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()

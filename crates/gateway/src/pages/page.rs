@@ -52,9 +52,8 @@ pub(crate) fn html(template: &impl Template) -> Response {
 
 pub(crate) fn html_with(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
-        Ok(text) => {
-            (status, [(CACHE_CONTROL, "no-store"), (VARY, "hx-request")], Html(text)).into_response()
-        }
+        Ok(text) => (status, [(CACHE_CONTROL, "no-store"), (VARY, "hx-request")], Html(text))
+            .into_response(),
         Err(error) => {
             tracing::error!(%error, "a template did not render");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -87,8 +86,7 @@ pub(crate) fn problem(shared: &Shared, uri: &Uri, error: &ApiError) -> Response 
     };
     let page = Page::new(shared, uri, "");
     let message = error.message().to_owned();
-    let mut response =
-        html_with(error.status(), &ProblemPage { page, title, message, hint });
+    let mut response = html_with(error.status(), &ProblemPage { page, title, message, hint });
     if error.status().is_server_error() {
         let again = axum::http::HeaderValue::from_static("5");
         response.headers_mut().insert("refresh", again);

@@ -37,7 +37,9 @@ impl EventLine {
 /// `120 items, 2 min 5 s of data: the spool was full (bound of 256 MiB reached)`.
 fn gap_words(gap: &v1::Gap) -> String {
     let items = gap.last_seq.saturating_sub(gap.first_seq).saturating_add(1);
-    let count = if items == 1 { "1 item".to_owned() } else {
+    let count = if items == 1 {
+        "1 item".to_owned()
+    } else {
         format!("{} items", format::number(items as f64))
     };
     let length = gap.last_time_unix_ms.saturating_sub(gap.first_time_unix_ms);
@@ -46,8 +48,7 @@ fn gap_words(gap: &v1::Gap) -> String {
     } else {
         String::new()
     };
-    let detail =
-        if gap.detail.is_empty() { String::new() } else { format!(" ({})", gap.detail) };
+    let detail = if gap.detail.is_empty() { String::new() } else { format!(" ({})", gap.detail) };
     format!("{count}{length}: {}{detail}", gap_reason(gap.reason).1)
 }
 

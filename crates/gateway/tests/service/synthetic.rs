@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 /// Cheap to clone; clones are the same fleet.
 #[derive(Clone, Debug)]
-pub struct Synthetic(Arc<Inner>);
+pub(crate) struct Synthetic(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -31,10 +31,10 @@ struct Inner {
 type Answer<T> = Result<Response<T>, Status>;
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-pub const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&";
+pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&";
 
 impl Synthetic {
-    pub fn new(machines: usize) -> Self {
+    pub(crate) fn new(machines: usize) -> Self {
         Self(Arc::new(Inner {
             machines: machines.into(),
             watches: AtomicU64::new(0),
@@ -43,20 +43,20 @@ impl Synthetic {
     }
 
     /// A link to it without a socket.
-    pub fn link(&self) -> proto::Link {
+    pub(crate) fn link(&self) -> proto::Link {
         proto::Link::new(StateServiceServer::new(self.clone()))
     }
 
-    pub fn add_machine(&self) {
+    pub(crate) fn add_machine(&self) {
         self.0.machines.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Fleet and metric streams that were ever opened.
-    pub fn streams(&self) -> (u64, u64) {
+    pub(crate) fn streams(&self) -> (u64, u64) {
         (self.0.watches.load(Ordering::SeqCst), self.0.metric_streams.load(Ordering::SeqCst))
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.machines.load(Ordering::SeqCst)
     }
 
@@ -71,7 +71,7 @@ impl Synthetic {
     }
 }
 
-pub fn machine_id(i: usize) -> String {
+pub(crate) fn machine_id(i: usize) -> String {
     format!("{:032x}", 0x3d12_19c7_c4c5_404a_aa1f_6d2a_48ad_0000_u128 + i as u128)
 }
 
@@ -151,7 +151,9 @@ fn series(i: usize) -> Vec<(v1::SeriesDescriptor, Value)> {
         put(
             &metric::CPU_UTILIZATION,
             &[("cpu.logical_number", &number)],
-            Box::new(move |t| short((wave(i, t) * 0.6 + wave(i * 31 + core as usize, t) * 0.6).min(1.0))),
+            Box::new(move |t| {
+                short((wave(i, t) * 0.6 + wave(i * 31 + core as usize, t) * 0.6).min(1.0))
+            }),
         );
     }
     for (load, lag) in [(&metric::LOAD_1M, 0), (&metric::LOAD_5M, 30), (&metric::LOAD_15M, 90)] {
@@ -360,7 +362,10 @@ impl StateService for Synthetic {
         let (Some(start), Some(end)) = (&request.start, &request.end) else {
             return Err(Status::invalid_argument("start: required"));
         };
-        let step = request.step.as_ref().map_or(10_000, |d| d.seconds * 1000 + i64::from(d.nanos) / 1_000_000);
+        let step = request
+            .step
+            .as_ref()
+            .map_or(10_000, |d| d.seconds * 1000 + i64::from(d.nanos) / 1_000_000);
         if step < 100 {
             return Err(Status::invalid_argument("step: expected at least 100 ms"));
         }
@@ -392,7 +397,9 @@ impl StateService for Synthetic {
                 let values: Vec<f64> = (0..windows)
                     .map(|w| match start + w * step {
                         _ if windows > 20 && (hole..hole + windows / 40).contains(&w) => f64::NAN,
-                        t if counter => (value(t + step) - value(t)).max(0.0) / (step as f64 / 1000.0),
+                        t if counter => {
+                            (value(t + step) - value(t)).max(0.0) / (step as f64 / 1000.0)
+                        }
                         t => value(t),
                     })
                     .collect();
@@ -448,8 +455,11 @@ impl StateService for Synthetic {
                 for (slot, (number, names)) in layouts.iter().enumerate() {
                     let time = at + 20 * slot as i64;
                     let values = values_of(i, names, time);
-                    let columns =
-                        if std::mem::replace(&mut told[slot], true) { vec![] } else { names.clone() };
+                    let columns = if std::mem::replace(&mut told[slot], true) {
+                        vec![]
+                    } else {
+                        names.clone()
+                    };
                     let message = v1::StreamMetricsResponse {
                         machine_id: machine_id(i),
                         time: Some(timestamp(time)),
@@ -508,7 +518,9 @@ impl StateService for Synthetic {
             pid: 400 + n as u32 * 37,
             parent_pid: 1,
             name: name.to_string(),
-            command_line: format!("/usr/bin/{name} --config /etc/{name}.conf --token *** {HOSTILE}"),
+            command_line: format!(
+                "/usr/bin/{name} --config /etc/{name}.conf --token *** {HOSTILE}"
+            ),
             user: if n % 2 == 0 { "root".into() } else { "build".into() },
             state: if n == 1 { "running".into() } else { "sleeping".into() },
             start_time_unix_ms: now_ms() - 3_600_000 * n as i64,
@@ -554,8 +566,14 @@ impl StateService for Synthetic {
         };
         use v1::recorded_event::Kind;
         let events = vec![
-            v1::RecordedEvent { time: Some(timestamp(now - 600_000)), kind: Some(Kind::Event(event)) },
-            v1::RecordedEvent { time: Some(timestamp(now - 7_700_000)), kind: Some(Kind::Gap(gap)) },
+            v1::RecordedEvent {
+                time: Some(timestamp(now - 600_000)),
+                kind: Some(Kind::Event(event)),
+            },
+            v1::RecordedEvent {
+                time: Some(timestamp(now - 7_700_000)),
+                kind: Some(Kind::Gap(gap)),
+            },
         ];
         Ok(Response::new(v1::ListEventsResponse { events }))
     }

@@ -1,0 +1,206 @@
+//! What is in the HTML before any script runs.
+
+use std::path::{Path, PathBuf};
+
+use axum::http::StatusCode;
+use sha2::{Digest as _, Sha256};
+
+use crate::Dashboard;
+use crate::synthetic::{HOSTILE, machine_id};
+
+#[tokio::test]
+async fn the_fleet_page_has_every_machine_with_its_numbers() {
+    let dashboard = Dashboard::with_machines(5).await;
+    let page = dashboard.get("/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    for i in 0..5 {
+        assert!(page.body.contains(&format!("data-machine-id=\"{}\"", machine_id(i))));
+    }
+    assert!(page.body.contains("db-primary"));
+    assert!(page.body.contains(" %</span>"), "no percentage in the page");
+    assert!(page.body.contains("asleep since"), "status in words is missing");
+}
+
+#[tokio::test]
+async fn the_order_and_the_filter_of_the_address_hold_without_scripts() {
+    let dashboard = Dashboard::with_machines(5).await;
+    let page = dashboard.get("/?q=env%3Dprod").await;
+    let hidden = page.body.matches("hidden>\n<th").count();
+    assert_eq!(hidden, 4, "only db-primary is env=prod:\n{}", page.body);
+    let page = dashboard.get("/?sort=name&order=desc").await;
+    let place = |name| page.body.find(&format!("data-field=\"name\">{name}<")).unwrap();
+    assert!(place("web-2") < place("build-box"));
+    let wrong = dashboard.get("/?sorted=name").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn htmx_gets_the_table_alone_from_the_same_template() {
+    let dashboard = Dashboard::with_machines(2).await;
+    let fragment = dashboard.ask("GET", "/", "hx-request: true\r\n").await;
+    assert!(!fragment.body.contains("<html"));
+    assert!(fragment.body.contains(&machine_id(1)));
+    assert_eq!(fragment.headers["vary"], "hx-request");
+}
+
+#[tokio::test]
+async fn the_machine_page_has_numbers_processes_facts_events_and_a_place_for_each_chart() {
+    let dashboard = Dashboard::with_machines(3).await;
+    let page = dashboard.get(&format!("/machines/{}", machine_id(0))).await;
+    assert_eq!(page.status, StatusCode::OK);
+    for part in [
+        "data-field=\"cpu\"",
+        "data-chart=\"cpu\"",
+        "data-chart=\"network\"",
+        "data-range=\"30d\"",
+        "id=\"processes\"",
+        "stress-ng",
+        "6.12.48-amd64",
+        "Out of memory",
+        "the spool was full",
+    ] {
+        assert!(page.body.contains(part), "{part} is missing");
+    }
+    let by_name = dashboard.get("/machines/web-2").await;
+    assert_eq!(by_name.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn hostile_names_are_text_on_every_page() {
+    let dashboard = Dashboard::with_machines(8).await;
+    let paths = [
+        "/".to_owned(),
+        format!("/?q={}", "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%22%27%26"),
+        format!("/machines/{}", machine_id(7)),
+        format!("/machines/{}/processes?q=%3Cimg", machine_id(0)),
+        format!("/machines/{}/events", machine_id(0)),
+        "/about/health".to_owned(),
+        "/machines/%3Cimg%20src=x%20onerror=alert(1)%3E".to_owned(),
+    ];
+    for path in paths {
+        let page = dashboard.get(&path).await;
+        assert!(!page.body.contains("<img"), "{path} has the tag of {HOSTILE}");
+        assert!(page.body.contains("&#60;img"), "{path} does not show {HOSTILE} at all");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_forbids_what_is_not_of_this_server() {
+    let dashboard = Dashboard::with_machines(1).await;
+    for path in ["/", "/add", "/about/health", "/nothing", "/api/v1/machines", "/api/v1/x", "/ws"] {
+        let answer = dashboard.get(path).await;
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'self';"), "{path}");
+        assert!(!policy.contains("unsafe"), "{path}");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");
+        assert!(answer.headers.contains_key("referrer-policy"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_said_with_a_way_on() {
+    let dashboard = Dashboard::with_machines(1).await;
+    for path in ["/nothing", "/machines/none", "/a/b/c"] {
+        let page = dashboard.get(path).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{path}");
+        assert!(page.body.contains("All machines"), "{path}");
+    }
+    let changed = dashboard.ask("POST", "/", "content-length: 0\r\n").await;
+    assert_eq!(changed.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn assets_are_kept_for_ever_under_their_version_and_asked_again_under_another() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let page = dashboard.get("/").await;
+    let at = page.body.find("./static/").unwrap();
+    let path: String = page.body[at + 1..].chars().take_while(|c| *c != '"').collect();
+    let asset = dashboard.get(&path).await;
+    assert_eq!(asset.status, StatusCode::OK, "{path}");
+    assert!(asset.headers["cache-control"].to_str().unwrap().contains("immutable"));
+    let other = dashboard.get("/static/old/css/muster.css").await;
+    assert_eq!(other.headers["cache-control"], "no-cache");
+    let outside = dashboard.get("/static/x/../../Cargo.toml").await;
+    assert_eq!(outside.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn pages_say_that_they_are_not_live_while_the_aggregator_is_away() {
+    let away = tower::service_fn(|_: http::Request<_>| async {
+        Err::<http::Response<tonic::body::Body>, _>(std::io::Error::other("nobody there"))
+    });
+    let fleet = crate::Synthetic::new(0);
+    let dashboard =
+        Dashboard::start(gateway::Config::default(), fleet, proto::Link::new(away)).await;
+    let page = dashboard.eventually("/", |page| page.contains("not reached")).await;
+    assert_eq!(page.status, StatusCode::OK);
+    let machine = dashboard.get("/machines/web-1").await;
+    assert_eq!(machine.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(machine.headers.contains_key("refresh"));
+}
+
+#[test]
+fn vendored_files_are_what_their_table_says() {
+    let vendor = web().join("static/vendor");
+    let table = std::fs::read_to_string(vendor.join("README.md")).unwrap();
+    let mut listed = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let bytes = std::fs::read(vendor.join(cells[1])).unwrap();
+        let sum: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(sum, cells[5], "{}", cells[1]);
+        listed.push(vendor.join(cells[1]));
+    }
+    let mut files = files(&vendor);
+    files.retain(|file| !file.ends_with("README.md"));
+    files.sort();
+    listed.sort();
+    assert_eq!(files, listed, "every vendored file is in the table");
+}
+
+#[test]
+fn no_template_switches_the_escaping_off_or_has_scripts_and_styles_of_its_own() {
+    for file in files(&web().join("templates")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for forbidden in [
+            "|safe",
+            "| safe",
+            "{% filter",
+            "escape = \"none\"",
+            "style=",
+            " onclick",
+            " onload",
+            "<style",
+            "javascript:",
+        ] {
+            assert!(!text.contains(forbidden), "{} contains {forbidden}", file.display());
+        }
+        for script in text.split("<script").skip(1) {
+            assert!(script.contains("src="), "{}: a script without src", file.display());
+        }
+    }
+}
+
+#[test]
+fn no_script_makes_markup_from_text() {
+    for file in files(&web().join("static/js")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+        {
+            assert!(!text.contains(forbidden), "{} uses {forbidden}", file.display());
+        }
+    }
+}
+
+fn web() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web")
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+    }
+    all
+}
