@@ -20,6 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let mut prober = Prober::new(ProberConfig::default(), Arc::new(CollectorStats::default()));
     let mut interval = tokio::time::interval(Duration::from_millis(interval_ms));
     let (mut frames, mut values, mut slowest) = (0, 0, Duration::ZERO);
+    let mut last_report = None;
     let mut base = Base::now(&prober);
     for tick in 0..=ticks {
         interval.tick().await;
@@ -37,13 +38,16 @@ async fn main() -> anyhow::Result<()> {
         slowest = slowest.max(before.elapsed());
         frames += readings.frames.len();
         values += readings.frames.iter().map(|frame| frame.values.len()).sum::<usize>();
-        if tick == ticks
-            && let Some(report) = readings.processes
-        {
-            println!("{} processes, {} reported", report.total, report.processes.len());
-        }
+        last_report = readings.processes.or(last_report);
     }
 
+    if let Some(report) = last_report {
+        println!("{} processes, {} reported; the busiest:", report.total, report.processes.len());
+        for process in report.processes.iter().take(3) {
+            let (cpu, name) = (process.cpu_utilization, &process.name);
+            println!("{:>8} {cpu:>7.4} CPU  {name}: {}", process.pid, process.command_line);
+        }
+    }
     println!("{:<14}{:>10}{:>16}{:>14}", "probe", "readings", "us per reading", "us per tick");
     for ((name, cost), (_, before)) in prober.costs().zip(&base.costs) {
         let readings = cost.readings - before.readings;

@@ -64,7 +64,12 @@ fn is_reachable(address: IpAddr) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-mod platform {
+use linux as platform;
+#[cfg(not(target_os = "linux"))]
+use portable as platform;
+
+#[cfg(target_os = "linux")]
+mod linux {
     use std::fs;
     use std::path::Path;
 
@@ -135,8 +140,8 @@ mod platform {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-mod platform {
+#[cfg(any(test, not(target_os = "linux")))]
+mod portable {
     use sysinfo::{CpuRefreshKind, System};
 
     pub(super) fn cpus() -> (String, u32) {
@@ -185,8 +190,14 @@ mod tests {
     #[test]
     fn cpus_are_counted_and_named() {
         let text = "processor\t: 0\nmodel name\t: AMD EPYC 7763\n\nprocessor\t: 1\nmodel name\t: AMD EPYC 7763\n";
-        assert_eq!(platform::parse_cpuinfo(text), (Some("AMD EPYC 7763".to_owned()), 2));
-        assert_eq!(platform::parse_cpuinfo("processor: 0\nBogoMIPS: 108\n"), (None, 1));
+        assert_eq!(linux::parse_cpuinfo(text), (Some("AMD EPYC 7763".to_owned()), 2));
+        assert_eq!(linux::parse_cpuinfo("processor: 0\nBogoMIPS: 108\n"), (None, 1));
+    }
+
+    #[test]
+    fn other_systems_count_their_cpus_too() {
+        assert!(portable::cpus().1 > 0);
+        assert_eq!(portable::virtualization(), "");
     }
 
     #[cfg(target_os = "linux")]
@@ -198,7 +209,7 @@ mod tests {
             let path = root.path().join(file);
             fs::create_dir_all(path.parent().expect("has a parent")).expect("writable");
             fs::write(path, content).expect("writable");
-            assert_eq!(platform::detect(root.path()), expected, "{file}");
+            assert_eq!(linux::detect(root.path()), expected, "{file}");
         }
         check(".dockerenv", "", "docker");
         check("run/.containerenv", "", "podman");

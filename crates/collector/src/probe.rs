@@ -46,6 +46,9 @@ use portable::PROBES;
 
 /// How long a tick waits for its readings. What comes later is delivered by the next tick.
 const GRACE: Duration = Duration::from_millis(250);
+/// A probe with a pace of its own is read less often when it takes more than one part in this many of a
+/// CPU: a machine with thousands of processes is not made slower by listing them.
+const CPU_SHARE: u32 = 300;
 /// A reading that takes longer than this has hung.
 const HUNG_AFTER: Duration = Duration::from_secs(10);
 
@@ -170,6 +173,7 @@ pub struct Prober {
     clocks: ClockWatch,
     vitals: Arc<Vitals>,
     process_interval: Duration,
+    grace: Duration,
     /// Kept here and not in `tick`, so that a tick that is cancelled loses nothing.
     pending: Readings,
 }
@@ -246,6 +250,7 @@ impl Prober {
             clocks: ClockWatch::default(),
             vitals,
             process_interval,
+            grace: GRACE,
             pending,
         };
         prober.set_disabled(disabled);
@@ -289,7 +294,7 @@ impl Prober {
         let at = At { wall: now, instant: Instant::now() };
         self.pending.events.extend(self.clocks.look(now));
         let mut awaited = self.start_due(at);
-        let deadline = tokio::time::Instant::now() + GRACE;
+        let deadline = tokio::time::Instant::now() + self.grace;
         while awaited > 0 {
             let Ok(Some(answer)) = tokio::time::timeout_at(deadline, self.answers.recv()).await
             else {
@@ -352,7 +357,7 @@ impl Prober {
             Ok(read) => read,
             Err(reason) => return self.fail(index, at, &reason),
         };
-        slot.plan(at.instant, interval, read.again_soon);
+        slot.plan(at.instant, interval, cpu, read.again_soon);
         if slot.health.record(true) == Turn::Recovered {
             tracing::info!(probe = slot.name, "probe reads again");
             let detail = format!("probe {} reads again", slot.name);
@@ -393,7 +398,7 @@ impl Prober {
         let interval = self.process_interval;
         let slot = &mut self.slots[index];
         let turn = slot.health.record(false);
-        slot.plan(at.instant, interval, false);
+        slot.plan(at.instant, interval, Duration::ZERO, false);
         if turn != Turn::Failed {
             return;
         }
@@ -433,12 +438,19 @@ impl Slot {
     }
 
     /// Sets when it is read next, counted from its latest reading.
-    fn plan(&mut self, read_at: Instant, process_interval: Duration, again_soon: bool) {
+    fn plan(
+        &mut self,
+        read_at: Instant,
+        process_interval: Duration,
+        cpu: Duration,
+        again_soon: bool,
+    ) {
+        let costly = cpu.saturating_mul(CPU_SHARE);
         let pace = match self.pace {
             _ if again_soon => Duration::ZERO,
             Pace::Tick => Duration::ZERO,
-            Pace::Every(span) => span,
-            Pace::Processes => process_interval,
+            Pace::Every(span) => span.max(costly),
+            Pace::Processes => process_interval.max(costly),
         };
         self.due = Some(read_at + self.health.pause(pace));
     }

@@ -49,7 +49,12 @@ impl Probe for CollectorSelf {
 }
 
 #[cfg(target_os = "linux")]
-mod own {
+use linux as own;
+#[cfg(not(target_os = "linux"))]
+use portable as own;
+
+#[cfg(target_os = "linux")]
+mod linux {
     use anyhow::Context;
     use rustix::time::{ClockId, clock_gettime};
 
@@ -86,22 +91,27 @@ mod own {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-mod own {
+#[cfg(any(test, not(target_os = "linux")))]
+mod portable {
     use anyhow::Context;
     use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
     #[derive(Default)]
     pub(super) struct Usage {
-        system: System,
+        system: Option<System>,
     }
 
     impl Usage {
         fn own(&mut self) -> anyhow::Result<&sysinfo::Process> {
-            let pid = sysinfo::get_current_pid().map_err(anyhow::Error::msg)?;
+            let failed = |error| anyhow::anyhow!("{error:?}");
+            let pid = sysinfo::get_current_pid().map_err(failed)?;
+            if self.system.is_none() {
+                self.system = Some(System::new().map_err(failed)?);
+            }
+            let system = self.system.as_mut().context("no system")?;
             let what = ProcessRefreshKind::nothing().with_cpu().with_memory();
-            self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
-            self.system.process(pid).context("own process is not listed")
+            system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+            system.process(pid).context("own process is not listed")
         }
 
         pub(super) fn cpu_seconds(&mut self) -> anyhow::Result<f64> {
@@ -111,5 +121,19 @@ mod own {
         pub(super) fn resident_bytes(&mut self) -> anyhow::Result<f64> {
             Ok(self.own()?.memory() as f64)
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_ask_agree_on_this_process() {
+        let (mut one, mut other) = (linux::Usage::default(), portable::Usage::default());
+        let (a, b) = (one.resident_bytes().expect("known"), other.resident_bytes().expect("known"));
+        assert!(a > 0.0 && (a / b - 1.0).abs() < 0.5, "{a} and {b}");
+        let (a, b) = (one.cpu_seconds().expect("known"), other.cpu_seconds().expect("known"));
+        assert!((a - b).abs() < 1.0, "{a} and {b}");
     }
 }

@@ -118,7 +118,7 @@ impl Probe for Network {
             None => self.networks.insert(Networks::new_with_refreshed_list().map_err(failed)?),
         };
         let mut all: Vec<_> = networks.iter().collect();
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.sort_by_key(|(name, _)| *name);
         for (name, one) in all {
             let name = name.to_string_lossy();
             let received = (
