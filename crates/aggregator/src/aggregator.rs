@@ -48,7 +48,7 @@ impl Aggregator {
         metrics: &mut MetricsRegistry,
     ) -> anyhow::Result<Self> {
         config.check()?;
-        let Stores { live, events, history, registry } = stores;
+        let Stores { live, events, history, registry, .. } = stores;
         let metrics = Metrics::register(metrics);
         let records =
             registry.machines().await.context("failed to read the register of machines")?;
@@ -70,6 +70,7 @@ impl Aggregator {
             history: history.clone(),
             roll: roll.clone(),
             queue,
+            patience: config.writer.patience.0,
             settings: SettingsBoard::new(config.collectors),
             metrics: metrics.clone(),
             stopping: stopping.clone(),

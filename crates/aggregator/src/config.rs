@@ -42,6 +42,9 @@ pub struct WriterConfig {
     pub queue_bytes_max: Bytes,
     /// What waits for its commit, of one collector.
     pub stream_bytes_max: Bytes,
+    /// How long an item waits for room in the queue, and its stream with it. After that the present goes on
+    /// without the past: items are shown, and their collectors are asked to send them again later.
+    pub patience: Span,
     /// At shutdown, how long to try to commit what was taken in. What cannot be is not acknowledged, so
     /// its collector keeps it.
     pub drain_timeout: Span,
@@ -82,7 +85,8 @@ impl Default for WriterConfig {
             commit_bytes_max: Bytes(8 << 20),
             queue_bytes_max: Bytes(64 << 20),
             stream_bytes_max: Bytes(4 << 20),
-            drain_timeout: span(10_000),
+            patience: span(2_000),
+            drain_timeout: span(6_000),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use proto::v1;
@@ -38,6 +39,8 @@ pub(crate) struct Dock {
     pub(crate) history: Arc<dyn History>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) queue: Queue,
+    /// How long an item waits for room in the queue.
+    pub(crate) patience: Duration,
     pub(crate) settings: SettingsBoard,
     pub(crate) metrics: Metrics,
     /// The aggregator ends: take nothing in any more.

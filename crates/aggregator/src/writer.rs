@@ -129,7 +129,7 @@ impl Writer {
                         tracing::error!(
                             %error,
                             items = batch.items(),
-                            "failed to write to history; streams are slowed down until it takes items again"
+                            "failed to write to history; nothing is acknowledged until it takes items again"
                         );
                     }
                     // One delivery that cannot be stored must not hold up those of others.
@@ -169,19 +169,23 @@ impl Writer {
         result
     }
 
-    /// Commits each stream's items alone and returns what still cannot be stored.
+    /// Commits each stream's items alone. What cannot be stored even so is put off: its collector keeps it and
+    /// sends it again. Returns what the store was not there for.
     async fn commit_singly(&self, batch: Batch) -> Batch {
-        let mut refused = Batch::default();
+        let mut remaining = Batch::default();
         for single in batch.split() {
             match self.append(&single).await {
                 Ok(()) => self.acknowledge(single),
+                Err(error) if error.is_transient() => remaining.absorb(single),
                 Err(error) => {
-                    tracing::error!(machine.id = %single.machine(), %error, "failed to store a machine's items");
-                    refused.absorb(single);
+                    let machine = single.machine();
+                    tracing::error!(machine.id = %machine, %error, "failed to store a machine's items");
+                    self.done(&single);
+                    single.put_off();
                 }
             }
         }
-        refused
+        remaining
     }
 
     fn acknowledge(&self, batch: Batch) {

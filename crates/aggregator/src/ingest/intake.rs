@@ -11,8 +11,8 @@ use storage::live::LiveFrame;
 use super::admission::{self, Refusal};
 use super::session::Session;
 use crate::clock::Now;
-use crate::metrics::{Kind, Metrics};
-use crate::writer::{Content, Submission};
+use crate::metrics::{Kind, Metrics, Reason};
+use crate::writer::{Content, Room, Submission};
 
 /// Why an item did not get in.
 pub(super) enum Stopped {
@@ -170,17 +170,17 @@ fn count_failure(metrics: &Metrics, result: Result<(), StorageError>) {
 }
 
 async fn submit(
-    session: &Session,
+    session: &mut Session,
     seq: u64,
     content: Content,
     bytes: usize,
     now: Now,
 ) -> Result<(), Stopped> {
-    let queue = &session.dock.queue;
-    let room = tokio::select! {
-        biased;
-        room = queue.room(&session.budget, bytes) => room,
-        () = session.unwanted() => return Err(Stopped::Ended),
+    let Some(room) = room(session, bytes).await? else {
+        let reason = Reason { reason: "unavailable" };
+        session.dock.metrics.rejected.get_or_create(&reason).inc();
+        session.outbox.not_now(&[seq].into_iter().collect(), 0);
+        return Ok(());
     };
     let submission = Submission {
         outbox: session.outbox.clone(),
@@ -190,12 +190,42 @@ async fn submit(
         received_mono: now.mono,
         seq,
         content,
-        room: room.map_err(|_| Stopped::Ended)?,
+        room,
     };
     session.outbox.submitted();
     // From here on the writer is there until it has taken everything in.
-    queue.submit(submission).await.map_err(|_| {
+    session.dock.queue.submit(submission).await.map_err(|_| {
         session.outbox.durable(&SeqRanges::new(), 1);
         Stopped::Ended
     })
+}
+
+/// Room in the queue. A queue that is full for a moment slows the stream down. One that stays full does not
+/// stop the present: then items are shown and not kept (`None`), until there is room again.
+async fn room(session: &mut Session, bytes: usize) -> Result<Option<Room>, Stopped> {
+    let queue = &session.dock.queue;
+    if let Some(room) = queue.try_room(&session.budget, bytes) {
+        session.not_keeping = false;
+        return Ok(Some(room));
+    }
+    if session.not_keeping {
+        return Ok(None);
+    }
+    let patience = session.dock.patience;
+    let waited = tokio::select! {
+        biased;
+        waited = tokio::time::timeout(patience, queue.room(&session.budget, bytes)) => waited,
+        () = session.unwanted() => return Err(Stopped::Ended),
+    };
+    match waited {
+        Ok(room) => room.map(Some).map_err(|_| Stopped::Ended),
+        Err(_) => {
+            tracing::warn!(
+                machine.id = %session.machine,
+                "history does not keep up; items are shown and asked for again later"
+            );
+            session.not_keeping = true;
+            Ok(None)
+        }
+    }
 }

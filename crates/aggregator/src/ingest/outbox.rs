@@ -31,6 +31,7 @@ struct Letters {
     settings: Option<v1::Settings>,
     rejects: VecDeque<v1::Reject>,
     durable: SeqRanges,
+    not_now: SeqRanges,
     /// Items handed to the writer that it is not done with.
     in_flight: usize,
     end: Option<End>,
@@ -98,6 +99,14 @@ impl Outbox {
         self.news.notify_one();
     }
 
+    /// These are not kept now and may be sent again later; so many of them were handed to the writer.
+    pub(crate) fn not_now(&self, seqs: &SeqRanges, items: usize) {
+        self.put(|letters| {
+            letters.not_now.extend(seqs.iter());
+            letters.in_flight = letters.in_flight.saturating_sub(items);
+        });
+    }
+
     pub(super) fn end(&self, end: End) {
         self.put(|letters| letters.end = Some(end));
     }
@@ -155,6 +164,15 @@ impl Letters {
         if !self.durable.is_empty() {
             let ranges = convert::ranges_to_proto(&std::mem::take(&mut self.durable));
             return Taken::Message(Kind::Ack(v1::Ack { ranges }));
+        }
+        if !self.not_now.is_empty() {
+            let ranges = convert::ranges_to_proto(&std::mem::take(&mut self.not_now));
+            return Taken::Message(Kind::Reject(v1::Reject {
+                ranges,
+                reason: v1::reject::Reason::Unavailable.into(),
+                message: "history cannot take these now".to_owned(),
+                retry: true,
+            }));
         }
         match &mut self.end {
             Some(End::Drained(status)) if self.in_flight == 0 => Taken::End(status.take()),

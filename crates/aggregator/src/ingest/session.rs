@@ -27,6 +27,8 @@ use crate::writer::Budget;
 
 /// A stream that does not say hello in this time is ended.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a hello waits for history.
+const STORED_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to ask whether another aggregator took the machine over.
 const LEASE_CHECK_EVERY: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,8 @@ pub(super) struct Session {
     /// Heard, and not yet told to the roll.
     pub(super) heard: Option<Heard>,
     pub(super) headline_changed: bool,
+    /// History has not kept up for long: items are shown and not kept.
+    pub(super) not_keeping: bool,
     /// Highest item number so far.
     pub(super) seq_max: u64,
     settings: Followed,
@@ -98,7 +102,7 @@ async fn open(
     let machine = greeting.machine;
     forget_future(dock, &greeting).await.map_err(unavailable)?;
     let lease = dock.live.acquire(machine).await.map_err(unavailable)?;
-    let stored = dock.history.acknowledged(machine, greeting.epoch).await.map_err(unavailable)?;
+    let stored = stored(dock, &greeting).await;
     let settings = dock.settings.follow(machine);
     let interval = settings.current().interval_ms().map(Duration::from_millis);
     let interval = interval.unwrap_or(greeting.interval);
@@ -133,11 +137,22 @@ async fn open(
         budget: dock.queue.budget(),
         heard: None,
         headline_changed: false,
+        not_keeping: false,
         seq_max: 0,
         settings,
         fenced,
         lease_checked: now,
     })
+}
+
+/// What history has already. When it does not answer, nothing: what is then sent again is recognised as it
+/// is stored, and the present need not wait.
+async fn stored(dock: &Dock, greeting: &Greeting) -> SeqRanges {
+    let asked = dock.history.acknowledged(greeting.machine, greeting.epoch);
+    match tokio::time::timeout(STORED_TIMEOUT, asked).await {
+        Ok(Ok(stored)) => stored,
+        Ok(Err(_)) | Err(_) => SeqRanges::new(),
+    }
 }
 
 /// A machine whose clock went back would stay behind its own former frames; these go.

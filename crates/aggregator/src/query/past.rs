@@ -28,9 +28,9 @@ pub(super) async fn processes(
     let report = match live {
         Some(report) => Some(report),
         None => {
-            // By the machine's own clock, which may be ahead of ours.
-            let at = at.unwrap_or(UnixMillis::from(SystemTime::now()) + limits::ITEM_AHEAD_MS_MAX);
-            desk.history.processes_at(machine, at).await.map_err(unavailable)?.map(Arc::new)
+            let now = UnixMillis::from(SystemTime::now());
+            let report = desk.history.processes_at(machine, at.unwrap_or(now)).await;
+            report.map_err(unavailable)?.map(Arc::new)
         }
     };
     let Some(report) = report else { return Ok(v1::ListProcessesResponse::default()) };

@@ -157,7 +157,7 @@ impl Pulse {
             MachineStatus::Asleep | MachineStatus::Offline | MachineStatus::Stopped => {
                 // It came back since and talks, but sends nothing of the present.
                 let back = self.connected.is_some_and(|opened| {
-                    opened >= self.since_mono && now.since(opened) >= stale_after
+                    opened > self.since_mono && now.since(opened) >= stale_after
                 });
                 if back && !silent {
                     self.become_(MachineStatus::Stale, now);

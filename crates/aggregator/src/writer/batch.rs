@@ -89,6 +89,14 @@ impl Batch {
         }
     }
 
+    /// Tells every stream that its items could not be stored and may be sent again.
+    pub(super) fn put_off(self) {
+        for group in self.groups {
+            let seqs: SeqRanges = group.items.iter().map(|(seq, _)| *seq).collect();
+            group.outbox.not_now(&seqs, group.items.len());
+        }
+    }
+
     /// Tells every stream that nothing more will come of its items.
     pub(super) fn abandon(self) {
         for group in self.groups {

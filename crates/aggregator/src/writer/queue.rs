@@ -52,17 +52,29 @@ impl Queue {
         Budget { stream: Arc::new(Semaphore::new(self.stream_bytes)) }
     }
 
+    /// Room that is there now.
+    pub(crate) fn try_room(&self, budget: &Budget, content_bytes: usize) -> Option<Room> {
+        let (bytes, of_stream, of_all) = self.permits(content_bytes);
+        let stream = budget.stream.clone().try_acquire_many_owned(of_stream).ok()?;
+        let all = self.all.clone().try_acquire_many_owned(of_all).ok()?;
+        Some(Room { bytes, stream, all })
+    }
+
     /// Waits for room; this is what slows a stream down when history is slow. Safe to cancel.
     pub(crate) async fn room(&self, budget: &Budget, content_bytes: usize) -> Result<Room, Closed> {
-        let bytes = content_bytes + ITEM_OVERHEAD_BYTES;
-        // An item larger than a bound takes all of it.
-        let permits = |bound: usize| bytes.min(bound) as u32;
-        let stream = budget.stream.clone().acquire_many_owned(permits(self.stream_bytes)).await;
-        let all = self.all.clone().acquire_many_owned(permits(self.all_bytes)).await;
+        let (bytes, of_stream, of_all) = self.permits(content_bytes);
+        let stream = budget.stream.clone().acquire_many_owned(of_stream).await;
+        let all = self.all.clone().acquire_many_owned(of_all).await;
         match (stream, all) {
             (Ok(stream), Ok(all)) => Ok(Room { bytes, stream, all }),
             _ => Err(Closed),
         }
+    }
+
+    /// An item larger than a bound takes all of it.
+    fn permits(&self, content_bytes: usize) -> (usize, u32, u32) {
+        let bytes = content_bytes + ITEM_OVERHEAD_BYTES;
+        (bytes, bytes.min(self.stream_bytes) as u32, bytes.min(self.all_bytes) as u32)
     }
 
     pub(crate) async fn submit(&self, submission: Submission) -> Result<(), Closed> {

@@ -1,0 +1,16 @@
+//! An aggregator over a real port and real embedded stores, spoken to as collectors and readers do.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod cluster;
+mod collector;
+mod gate;
+
+mod durability;
+mod fencing;
+mod questions;
+mod refusals;
+mod settings;
+mod shutdown;
+mod status;
+mod streams;
