@@ -160,8 +160,10 @@ impl Engine {
         self.counters.frames += 1;
         if machine.needs_binding(layout.id(), self.projections.generation()) {
             let limits = (&mut self.watched, self.series_per_rule_max);
+            // A late frame says nothing about when its series should have been heard of.
+            let from = if late { received.max(frame.time) } else { frame.time };
             self.counters.series_over_limit +=
-                machine.bind(id, layout, frame.time.max(received), &mut self.projections, limits);
+                machine.bind(id, layout, from, &mut self.projections, limits);
         }
         machine.observe(id, frame, late, received, &mut self.counters, out);
     }

@@ -12,6 +12,7 @@ mod defaults;
 mod document;
 
 pub use check::check;
+pub(crate) use check::matchers as check_matchers;
 pub use defaults::defaults;
 pub use document::{Document, File, matcher_from_text, matcher_to_text};
 

@@ -1,4 +1,4 @@
-//! Where the present, the events and the past are kept: four small ports, each with adapters.
+//! Where the present, the events and the past are kept: five small ports, each with adapters.
 //!
 //! | port | holds |
 //! |---|---|
@@ -6,23 +6,33 @@
 //! | [`EventStream`] | what just happened, for whoever watches |
 //! | [`History`] | everything that was acknowledged |
 //! | [`Registry`] | what is known of machines beside their values |
+//! | [`Alerting`] | rules, alerts, incidents, and what has to be told |
 //!
 //! This crate alone speaks SQL. It knows nothing of the wire and nothing of who calls it. The contract of
 //! each port stands at its trait, and is a test suite in [`contract`] that every adapter passes.
 
+pub mod alerting;
 pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod events;
 pub mod history;
 pub mod live;
+pub mod postgres;
+pub mod redis;
 pub mod registry;
 pub mod rollup;
+pub mod secret;
 pub mod sqlite;
 
+mod breaker;
 mod error;
 mod stores;
+#[cfg(test)]
+mod testing;
 
+pub use alerting::Alerting;
+pub use breaker::Breaker;
 pub use config::Config;
 pub use error::StorageError;
 pub use events::EventStream;

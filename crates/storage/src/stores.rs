@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::alerting::{Alerting, SqliteAlerting};
 use crate::config::{Config, EventsKind, HistoryKind, LiveKind};
 use crate::events::{EventStream, LocalEvents};
 use crate::history::{History, Retention, SqliteHistory};
@@ -18,6 +19,7 @@ pub struct Stores {
     pub events: Arc<dyn EventStream>,
     pub history: Arc<dyn History>,
     pub registry: Arc<dyn Registry>,
+    pub alerting: Arc<dyn Alerting>,
 }
 
 /// Opens the stores; embedded ones keep their files in `data_dir`, which is created where it is missing.
@@ -31,7 +33,7 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageErr
     let events: Arc<dyn EventStream> = match config.events {
         EventsKind::Local => Arc::new(LocalEvents::default()),
     };
-    let (history, registry): (Arc<dyn History>, Arc<dyn Registry>) = match config.history.kind {
+    let (history, registry, alerting): (Arc<dyn History>, Arc<dyn Registry>, Arc<dyn Alerting>) = match config.history.kind {
         HistoryKind::Sqlite => {
             let file = config.history.path.as_deref().unwrap_or(Path::new("muster.db"));
             let file = data_dir.join(file);
@@ -46,9 +48,10 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageErr
             let retention = Retention::from(&config.history);
             (
                 Arc::new(SqliteHistory::new(database.clone(), retention)),
-                Arc::new(SqliteRegistry::new(database)),
+                Arc::new(SqliteRegistry::new(database.clone())),
+                Arc::new(SqliteAlerting::new(database)),
             )
         }
     };
-    Ok(Stores { live, events, history, registry })
+    Ok(Stores { live, events, history, registry, alerting })
 }

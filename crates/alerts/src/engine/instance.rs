@@ -145,6 +145,9 @@ impl Instance {
                 };
                 self.standing = Some(verdict);
                 self.value = f64::NAN;
+                if self.life.is_calm() {
+                    self.peak = f64::NAN;
+                }
                 self.step(owner, Cause::NoData, out, |life, timing, emit| {
                     life.judge(gone_at, verdict, timing, emit);
                 });

@@ -107,13 +107,19 @@ fn metric(field: &str, name: &str) -> Result<(), FieldError> {
     Ok(())
 }
 
-fn matchers(field: &str, matchers: &[Matcher]) -> Result<(), FieldError> {
+pub(crate) fn matchers(field: &str, matchers: &[Matcher]) -> Result<(), FieldError> {
     if matchers.len() > MATCHERS_MAX {
         return refuse(field, format!("{} are more than {MATCHERS_MAX}", matchers.len()));
     }
     for (i, matcher) in matchers.iter().enumerate() {
-        if matcher.name.is_empty() || matcher.name.len() > limits::LABEL_NAME_BYTES_MAX {
-            return refuse(&format!("{field}[{i}].name"), "expected a label name");
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-' | b'/');
+        let name = &matcher.name;
+        if name.is_empty()
+            || name.len() > limits::LABEL_NAME_BYTES_MAX
+            || !name.bytes().all(allowed)
+        {
+            let found = format!("expected a label name, found {:?}", shown(name));
+            return refuse(&format!("{field}[{i}].name"), found);
         }
         if matcher.value.len() > limits::LABEL_VALUE_BYTES_MAX {
             return refuse(&format!("{field}[{i}].value"), "longer than 1024 bytes");

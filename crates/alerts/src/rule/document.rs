@@ -266,8 +266,13 @@ pub fn matcher_from_text(text: &str) -> Option<Matcher> {
         ("=", MatchOp::Equal),
     ];
     let (op, value) = ops.iter().find_map(|(sign, op)| Some((*op, rest.strip_prefix(sign)?)))?;
-    let name = name.trim();
-    (!name.is_empty()).then(|| Matcher { name: name.to_owned(), op, value: value.trim().to_owned() })
+    let (name, value) = (name.trim(), value.trim());
+    // In quotes, as JSON, where the value would be taken for something else.
+    let value = match value.starts_with('"') {
+        true => serde_json::from_str(value).ok()?,
+        false => value.to_owned(),
+    };
+    (!name.is_empty()).then(|| Matcher { name: name.to_owned(), op, value })
 }
 
 pub fn matcher_to_text(matcher: &Matcher) -> String {
@@ -277,7 +282,12 @@ pub fn matcher_to_text(matcher: &Matcher) -> String {
         MatchOp::Glob => "=~",
         MatchOp::NotGlob => "!~",
     };
-    format!("{}{sign}{}", matcher.name, matcher.value)
+    let value = &matcher.value;
+    let plain = value.trim() == value && !value.starts_with(['~', '"']);
+    match plain {
+        true => format!("{}{sign}{value}", matcher.name),
+        false => format!("{}{sign}{}", matcher.name, serde_json::Value::from(value.as_str())),
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +314,17 @@ mod tests {
             assert_eq!(again.to_spec().expect("valid"), spec, "{json}");
             let toml = toml::to_string(&Document::of(&spec)).expect("to TOML");
             assert_eq!(read(&toml).expect("valid"), spec, "{toml}");
+        }
+    }
+
+    #[test]
+    fn a_matcher_survives_whatever_its_value() {
+        for op in [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Glob, MatchOp::NotGlob] {
+            for value in ["", "x", "~x", "=x", "\"x\"", " x ", "a=b", "é\n\\"] {
+                let matcher = Matcher { name: "host.name".into(), op, value: value.into() };
+                let text = matcher_to_text(&matcher);
+                assert_eq!(matcher_from_text(&text), Some(matcher), "{text}");
+            }
         }
     }
 

@@ -9,8 +9,10 @@ use sqlx::{SqlSafeStr as _, SqliteConnection};
 use super::error;
 use crate::StorageError;
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "history", include_str!("../../../../migrations/sqlite/0001_history.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "history", include_str!("../../../../migrations/sqlite/0001_history.sql")),
+    (2, "alerting", include_str!("../../../../migrations/sqlite/0002_alerting.sql")),
+];
 
 pub(super) async fn run(
     connection: &mut SqliteConnection,

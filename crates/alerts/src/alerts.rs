@@ -1,0 +1,163 @@
+//! The role: its parts, and how they begin and end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use model::limits;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use proto::v1::alert_config_service_server::AlertConfigServiceServer;
+use proto::v1::alert_service_server::AlertServiceServer;
+use storage::Stores;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::api::Api;
+use crate::book::{Book, now};
+use crate::config::{Config, millis};
+use crate::desk::{Desk, Pace};
+use crate::engine::Engine;
+use crate::keeper::Keeper;
+use crate::metrics::Metrics;
+use crate::notify::{Directory, Pacing, Sender, Workers};
+use crate::rule;
+use crate::watch::{Command, Watcher};
+
+/// Requests that wait for the watcher.
+const COMMANDS_MAX: usize = 64;
+/// Batches of changes that wait for the store. Above it watching waits: nobody may be told of what is not
+/// kept.
+const KEEP_MAX: usize = 1024;
+/// How long the end may wait for a store that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The alert service over its stores. [`routes`](Self::routes) may be served as soon as it is open; they
+/// answer while it [runs](Self::run).
+#[derive(Debug)]
+pub struct Alerts {
+    api: Api,
+    watcher: Watcher,
+    keeper: Keeper,
+    workers: Workers,
+}
+
+impl Alerts {
+    /// Goes on where the service stood: rules, machines, alerts. On the very first start the default rules
+    /// are made.
+    ///
+    /// # Errors
+    /// A configuration that cannot work, and a store that cannot be read.
+    pub async fn open(
+        config: Config,
+        stores: Stores,
+        metrics: &mut MetricsRegistry,
+    ) -> anyhow::Result<Self> {
+        config.check()?;
+        let metrics = Metrics::register(metrics);
+        let store = stores.alerting;
+        // From here on nothing that happens is missed.
+        let subscription =
+            stores.events.subscribe().await.context("failed to read the event stream")?;
+        let book = Book::new(store.clone());
+        let defaults = rule::defaults().context("failed to read the default rules")?;
+        book.seed(defaults).await.context("failed to make the default rules")?;
+
+        let (send_command, commands) = mpsc::channel::<Command>(COMMANDS_MAX);
+        let (keep, queue) = mpsc::channel(KEEP_MAX);
+        let (news, hear_news) = watch::channel(0);
+        let directory = Directory::new(store.clone());
+        let notify = &config.notify;
+        let pace = Pace {
+            group_wait_ms: millis(notify.group_wait),
+            repeat_ms: millis(notify.repeat_interval),
+        };
+        let mut watcher = Watcher {
+            engine: Engine::new(config.series_per_rule_max, now()),
+            desk: Desk::new(pace),
+            book: book.clone(),
+            directory: directory.clone(),
+            registry: stores.registry.clone(),
+            subscription,
+            commands,
+            keep,
+            metrics: metrics.clone(),
+            changed: Default::default(),
+            heard: Default::default(),
+        };
+        let changes = watcher.restore(&*store).await?;
+        if !changes.is_empty() {
+            store.record(changes).await.context("failed to keep the state of alerts")?;
+        }
+        let sender = Sender::new(notify.timeout.get())?;
+        let workers = Workers {
+            store: store.clone(),
+            directory: directory.clone(),
+            sender: sender.clone(),
+            pacing: Pacing {
+                group_interval_ms: millis(notify.group_interval),
+                give_up_after_ms: millis(notify.give_up_after),
+                queue_max: notify.queue_max,
+            },
+            metrics: metrics.clone(),
+            news: hear_news,
+        };
+        let keeper = Keeper { store: store.clone(), queue, news, metrics };
+        let api = Api {
+            store,
+            book,
+            directory,
+            sender,
+            watcher: send_command,
+            history: stores.history,
+            registry: stores.registry,
+            series_per_rule_max: config.series_per_rule_max,
+            tests: Arc::new(tokio::sync::Semaphore::new(1)),
+        };
+        Ok(Self { api, watcher, keeper, workers })
+    }
+
+    /// `AlertConfigService` and `AlertService`, with their limits on messages.
+    pub fn routes(&self) -> Routes {
+        let config = AlertConfigServiceServer::new(self.api.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+        let alerts = AlertServiceServer::new(self.api.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+        Routes::new(config).add_service(alerts)
+    }
+
+    /// Watches until `shutdown`; then what was decided is kept before this returns. What was not told yet
+    /// waits in the store for the next start.
+    ///
+    /// # Errors
+    /// A part that ended before its time.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { api, watcher, keeper, workers } = self;
+        // The routes keep their own copy: requests in flight are answered as long as the watcher is there.
+        drop(api);
+        let give_up = CancellationToken::new();
+        let stop = shutdown.child_token();
+        let mut watcher = tokio::spawn(watcher.run(stop.clone()));
+        let mut keeper = tokio::spawn(keeper.run(give_up.clone()));
+        let mut workers = tokio::spawn(workers.run(stop.clone()));
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => None,
+            end = &mut watcher => Some(("watcher", end)),
+            end = &mut keeper => Some(("keeper", end)),
+            end = &mut workers => Some(("notification workers", end)),
+        };
+        stop.cancel();
+        if let Some((part, end)) = failed {
+            give_up.cancel();
+            end.with_context(|| format!("the alert service's {part} failed"))?;
+            anyhow::bail!("the alert service's {part} ended by itself");
+        }
+        watcher.await.context("the alert service's watcher failed")?;
+        // The watcher is gone, so the keeper ends when it has kept what it was given.
+        if tokio::time::timeout(LAST_WORDS, &mut keeper).await.is_err() {
+            give_up.cancel();
+            keeper.await.context("the alert service's keeper failed")?;
+        }
+        workers.await.context("the alert service's notification workers failed")
+    }
+}
