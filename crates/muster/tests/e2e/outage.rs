@@ -12,7 +12,7 @@ use crate::eventually::eventually;
 /// Ten minutes of frames at 1 Hz are as many as a minute at 10 Hz, the shortest interval there is.
 const FRAMES: u32 = 600;
 const INTERVAL: Duration = Duration::from_millis(100);
-const METRIC: &str = "system.load.1m";
+const METRIC: &str = model::metric::LOAD_1M.name;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_minutes_of_frames_arrive_after_an_outage_and_the_present_does_not_wait() {
