@@ -140,9 +140,8 @@ impl Config {
         if rustix::process::geteuid().is_root() {
             return Ok("/var/lib/muster-collector".into());
         }
-        let absolute = |name: &str| {
-            std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute())
-        };
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
         let base = absolute("XDG_STATE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
             .context("collector.state_dir: not given, and there is no home directory")?;
@@ -155,7 +154,9 @@ impl Config {
     /// When no aggregator is configured, or an address or the token cannot be used.
     pub fn target(&self) -> anyhow::Result<Target> {
         let token = match (&self.token, &self.token_file) {
-            (Some(_), Some(_)) => bail!("collector.token and collector.token_file: expected one of them, found both"),
+            (Some(_), Some(_)) => {
+                bail!("collector.token and collector.token_file: expected one of them, found both")
+            }
             (Some(token), None) => Some(Token::new(&token.0).context("collector.token")?),
             (None, Some(path)) => Some(read_token(path)?),
             (None, None) => None,
@@ -226,10 +227,19 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(Config::default().check().is_ok());
-        check(|c| c.interval = Span::from_millis(99), "collector.interval: expected \"100ms\" to \"1h\", found \"99ms\"");
+        check(
+            |c| c.interval = Span::from_millis(99),
+            "collector.interval: expected \"100ms\" to \"1h\", found \"99ms\"",
+        );
         check(|c| c.probes.process_interval = Span::from_secs(4000), "process_interval");
-        check(|c| c.spool.size_max = Bytes(10), "collector.spool.size_max: expected at least \"1MiB\"");
-        check(|c| drop(c.labels.insert("a b".into(), "x".into())), "collector.labels: label name \"a b\"");
+        check(
+            |c| c.spool.size_max = Bytes(10),
+            "collector.spool.size_max: expected at least \"1MiB\"",
+        );
+        check(
+            |c| drop(c.labels.insert("a b".into(), "x".into())),
+            "collector.labels: label name \"a b\"",
+        );
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::settings::Settings;
 use crate::spool::{Spool, Synced};
 use crate::uplink::{Event, Target, Uplink};
 
+#[cfg(test)]
+mod tests;
 
 /// Twice within the second that a power cut may cost.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -226,8 +228,7 @@ impl Delivery {
     async fn say_goodbye(&mut self, reason: v1::goodbye::Reason) {
         let goodbye = v1::Goodbye { reason: reason.into() };
         let kind = Some(v1::collector_message::Kind::Goodbye(goodbye));
-        let mut goodbye =
-            Some(Bytes::from(v1::CollectorMessage { seq: 0, kind }.encode_to_vec()));
+        let mut goodbye = Some(Bytes::from(v1::CollectorMessage { seq: 0, kind }.encode_to_vec()));
         let deadline = tokio::time::sleep(FAREWELL);
         tokio::pin!(deadline);
         while let Some(stream) = &mut self.stream {

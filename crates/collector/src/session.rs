@@ -19,6 +19,8 @@ use crate::backoff::Backoff;
 use crate::spool::{Cursor, Record, RecordKind, Spool, Waiting};
 use window::Window;
 
+#[cfg(test)]
+mod tests;
 mod window;
 
 /// Fresh items that wait for the stream; beyond it, the oldest become backlog.

@@ -37,13 +37,15 @@ impl Settings {
 
 fn interval(field: &str, asked: Option<prost_types::Duration>) -> Option<Duration> {
     let asked = asked?;
-    let ms = proto::convert::duration_to_ms(field, &asked).ok().and_then(|ms| u64::try_from(ms).ok());
+    let ms =
+        proto::convert::duration_to_ms(field, &asked).ok().and_then(|ms| u64::try_from(ms).ok());
     let allowed = limits::INTERVAL_MS_MIN..=limits::INTERVAL_MS_MAX;
     match ms.filter(|ms| allowed.contains(ms)) {
         Some(ms) => Some(Duration::from_millis(ms)),
         None => {
             tracing::warn!(
-                field, ?asked,
+                field,
+                ?asked,
                 "the aggregator asked for an interval outside of 100 ms to 1 h; it is ignored"
             );
             None

@@ -18,8 +18,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use model::{
-    EventKind, Gap, GapReason, Item, Labels, Layout, LayoutId, MachineEvent, Payload, Seq, SeqRange,
-    SeqRanges, SpoolEpoch, UnixMillis,
+    EventKind, Gap, GapReason, Item, Labels, Layout, LayoutId, MachineEvent, Payload, Seq,
+    SeqRange, SeqRanges, SpoolEpoch, UnixMillis,
 };
 use prost::Message as _;
 
@@ -47,6 +47,8 @@ pub(crate) use sync::{SyncJob, Synced};
 const RECYCLED_BYTES_MIN: u64 = 256 * 1024;
 /// Gaps that one dropped segment may leave; more are told as one.
 const GAPS_PER_SEGMENT_MAX: usize = 64;
+/// Room for the heads of a record and of its segment.
+const RECORD_ROOM: u64 = 128;
 /// Room for the number of an item in its message.
 const SEQ_BYTES_MAX: usize = 11;
 
@@ -152,14 +154,20 @@ impl Spool {
         };
         let mut message = proto::convert::item_to_proto(&Item { seq: 0, payload });
         let bytes = message.encoded_len() + SEQ_BYTES_MAX;
-        let problem = match kind {
-            RecordKind::Frame(id) if self.layouts.get(id).is_none() => {
-                Some(format!("frame of layout {id}, which is not known"))
-            }
+        let layout = match kind {
+            RecordKind::Frame(id) => Some((id, self.layouts.get(id))),
+            _ => None,
+        };
+        // With its layout, in case it begins a segment.
+        let room = bytes as u64
+            + RECORD_ROOM
+            + layout.iter().flat_map(|(_, known)| known).map(Record::disk_bytes).sum::<u64>();
+        let problem = match layout {
+            Some((id, None)) => Some(format!("frame of layout {id}, which is not known")),
             _ if bytes > record::BODY_BYTES_MAX => {
                 Some(format!("item of {bytes} bytes is more than {}", record::BODY_BYTES_MAX))
             }
-            _ if !self.make_room(bytes as u64) => {
+            _ if !self.make_room(room) => {
                 Some(format!("item of {bytes} bytes does not fit into the spool"))
             }
             _ => None,
@@ -175,7 +183,7 @@ impl Spool {
             let gap = Gap { seqs, times: Some((time, time)), reason: GapReason::Rejected, detail };
             self.stats.add_items_rejected(1);
             self.done.insert(seq);
-            self.tell(gap);
+            self.tell(vec![gap]);
             return None;
         }
         self.latest_time = time;
@@ -200,19 +208,24 @@ impl Spool {
 
     /// These items will never be taken: forgets them and tells so by gaps. Those that were acknowledged
     /// before are left out.
-    pub(crate) fn refuse(&mut self, range: SeqRange, times: Option<(UnixMillis, UnixMillis)>, why: &str) {
+    pub(crate) fn refuse(
+        &mut self,
+        range: SeqRange,
+        times: Option<(UnixMillis, UnixMillis)>,
+        why: &str,
+    ) {
         let last = self.numbers.next().saturating_sub(1);
         let Some(range) = SeqRange::new(range.first(), range.last().min(last)) else { return };
         // A refused gap is not told by another gap: that could go on for ever.
         let refused_gaps = self.gaps.take_within(range);
         self.stats.add_items_rejected(refused_gaps.len() as u64);
         self.done.extend(refused_gaps.iter().map(|(seq, _)| SeqRange::one(*seq)));
-        for seqs in undone(&self.done, range) {
-            self.stats.add_items_rejected(seqs.count());
-            self.done.insert_range(seqs);
-            let detail = why.to_owned();
-            self.tell(Gap { seqs, times, reason: GapReason::Rejected, detail });
-        }
+        let refused = undone(&self.done, range);
+        self.stats.add_items_rejected(refused.iter().map(|seqs| seqs.count()).sum());
+        self.done.insert_range(range);
+        let (reason, detail) = (GapReason::Rejected, why.to_owned());
+        let gap = |seqs| Gap { seqs, times, reason, detail: detail.clone() };
+        self.tell(refused.into_iter().map(gap).collect());
         self.forget_done();
     }
 
@@ -220,9 +233,8 @@ impl Spool {
     /// a failure, and says what there is to sync.
     pub(crate) fn keep_house(&mut self) -> Option<SyncJob> {
         self.write_acknowledged();
-        for gap in std::mem::take(&mut self.gaps_waiting) {
-            self.tell(gap);
-        }
+        let waiting = std::mem::take(&mut self.gaps_waiting);
+        self.tell(waiting);
         self.flush_memory();
         self.sync_job()
     }
@@ -243,7 +255,9 @@ impl Spool {
         if self.memory.is_empty() {
             match self.write_to_disk(&record) {
                 Ok(()) => return,
-                Err(error) => self.failed("failed to write the spool; keeping items in memory", &error),
+                Err(error) => {
+                    self.failed("failed to write the spool; keeping items in memory", &error)
+                }
             }
         }
         self.memory.push(record);
@@ -251,7 +265,11 @@ impl Spool {
         let (Some(first), Some(last)) = (dropped.first(), dropped.last()) else { return };
         let times = Some((first.time, last.time));
         if let Some(seqs) = SeqRange::new(first.seq, last.seq) {
-            self.drop_items(seqs, times, "the disk took no writes, and the memory for them is full");
+            self.drop_items(
+                seqs,
+                times,
+                "the disk took no writes, and the memory for them is full",
+            );
         }
     }
 
@@ -335,6 +353,10 @@ impl Spool {
         let mut lost = undone(&self.done, seqs);
         let count = lost.iter().map(|range| range.count()).sum();
         self.stats.add_spool_dropped(count);
+        // With the older gaps among them, so that what is dropped next continues this loss.
+        for range in &mut lost {
+            *range = self.gaps.stretch(*range, seqs.last());
+        }
         if lost.len() > GAPS_PER_SEGMENT_MAX {
             lost = vec![seqs];
         }
@@ -345,24 +367,34 @@ impl Spool {
             reason: GapReason::SpoolFull,
             detail: why.to_owned(),
         });
-        for gap in told_again.into_iter().map(|(_, gap)| gap).chain(newly) {
-            self.tell(gap);
-        }
+        self.tell(told_again.into_iter().map(|(_, gap)| gap).chain(newly).collect());
     }
 
     /// What could not be read back.
     fn lose(&mut self, seqs: SeqRange) {
-        for seqs in undone(&self.done, seqs) {
-            self.done.insert_range(seqs);
-            self.gaps.take_within(seqs);
-            let detail = "the spool could not be read back here".to_owned();
-            self.tell(Gap { seqs, times: None, reason: GapReason::SpoolDamaged, detail });
-        }
+        let lost = undone(&self.done, seqs);
+        // A gap that cannot be read may still be known.
+        let told_again = self.gaps.take_within(seqs);
+        self.done.insert_range(seqs);
+        let newly = lost.into_iter().map(|seqs| Gap {
+            seqs,
+            times: None,
+            reason: GapReason::SpoolDamaged,
+            detail: "the spool could not be read back here".to_owned(),
+        });
+        self.tell(told_again.into_iter().map(|(_, gap)| gap).chain(newly).collect());
     }
 
-    fn tell(&mut self, gap: Gap) {
-        let (gap, superseded) = self.gaps.merge(gap);
+    /// Puts gaps into the spool, in place of those that they continue.
+    fn tell(&mut self, gaps: Vec<Gap>) {
+        let (gaps, superseded) = self.gaps.merge(gaps);
         self.done.extend(superseded.into_iter().map(SeqRange::one));
+        // Every loss ends here, so this is where what is done has changed.
+        self.acknowledged_is_stale = true;
+        gaps.into_iter().for_each(|gap| self.append_gap(gap));
+    }
+
+    fn append_gap(&mut self, gap: Gap) {
         let Some(seq) = self.numbers.take() else {
             // Bounded: it only grows by what was dropped while not one number could be reserved.
             if self.gaps_waiting.len() < 1000 {
@@ -371,7 +403,8 @@ impl Spool {
             return;
         };
         let time = gap.times.map_or(self.latest_time, |(_, last)| last);
-        let message = proto::convert::item_to_proto(&Item { seq, payload: Payload::Gap(gap.clone()) });
+        let message =
+            proto::convert::item_to_proto(&Item { seq, payload: Payload::Gap(gap.clone()) });
         self.gaps.insert(seq, gap);
         let body = Bytes::from(message.encode_to_vec());
         self.write(Record { seq, time, kind: RecordKind::Gap, body });
@@ -388,8 +421,9 @@ impl Spool {
     }
 
     fn forget_done(&mut self) {
+        let oldest = self.oldest_unacknowledged();
         let done = &self.done;
-        self.gaps.forget(|seq| done.contains(seq));
+        self.gaps.forget(|seq| done.contains(seq), oldest);
         if !self.memory.is_empty() {
             self.memory.forget(|seq| done.contains(seq));
         }
@@ -407,7 +441,6 @@ impl Spool {
             });
             paths.extend(old.map(|active| active.path().to_owned()));
         }
-        let oldest = self.oldest_unacknowledged();
         if let Some(settled) = SeqRange::new(1, oldest.saturating_sub(1)) {
             self.done.insert_range(settled);
         }

@@ -41,7 +41,8 @@ impl Window {
             self.bytes = self.bytes.saturating_add(bytes).min(BYTES_MAX);
         } else if queueing > SHRINKS_ABOVE {
             // Once per answer's time: what is under way was sent under the old window.
-            let settled = self.shrunk_at.is_none_or(|at| now.saturating_duration_since(at) > latency);
+            let settled =
+                self.shrunk_at.is_none_or(|at| now.saturating_duration_since(at) > latency);
             if settled {
                 self.bytes = (self.bytes / 2).max(BYTES_MIN);
                 self.shrunk_at = Some(now);
@@ -52,35 +53,43 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
-    /// Drains over a line of `bytes_per_second` with an idle answer time of `idle`; returns how long
-    /// the last answers took.
+    /// Drains over a line of `bytes_per_second` with an idle answer time of `idle`, always as much as
+    /// the window allows; returns how long the queue in front of a fresh item was in the end.
     fn drain(bytes_per_second: f64, idle: Duration) -> Duration {
+        const CHUNK: usize = 16 * 1024;
         let (mut window, start) = (Window::new(), Instant::now());
-        let mut latency = idle;
-        let mut clock = Duration::ZERO;
-        for _ in 0..200 {
-            latency = idle + Duration::from_secs_f64(window.bytes as f64 / bytes_per_second);
-            clock += latency;
-            let mut rest = window.bytes;
-            while rest > 0 {
-                let chunk = rest.min(16 * 1024);
-                window.acknowledged(chunk, latency, start + clock);
-                rest -= chunk;
+        let mut under_way: VecDeque<(Duration, Duration)> = VecDeque::new();
+        let (mut clock, mut line_free) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..3000 {
+            while window.is_open(under_way.len() * CHUNK) {
+                let takes = Duration::from_secs_f64(CHUNK as f64 / bytes_per_second);
+                line_free = line_free.max(clock) + takes;
+                under_way.push_back((clock, line_free + idle));
             }
+            let Some((sent, answered)) = under_way.pop_front() else { continue };
+            clock = clock.max(answered);
+            window.acknowledged(CHUNK, answered - sent, start + clock);
         }
-        latency - idle
+        line_free.saturating_sub(clock)
     }
 
     #[test]
     fn a_fast_line_is_used_and_a_slow_one_is_not_flooded() {
         let idle = Duration::from_millis(50);
-        assert!(drain(100e6, idle) < Duration::from_millis(60));
-        // 1 Mbit/s: the smallest window takes half a second.
-        assert!(drain(125e3, idle) < Duration::from_millis(1600));
+        let check = |bytes_per_second: f64, idle: Duration, least_ms: u64, most_ms: u64| {
+            let queue = drain(bytes_per_second, idle).as_millis() as u64;
+            assert!((least_ms..=most_ms).contains(&queue), "{bytes_per_second}: {queue} ms");
+        };
+        check(100e6, idle, 0, 60);
+        // 1 Mbit/s: the queue is neither empty, which would waste the line, nor long.
+        check(125e3, idle, 200, 1_200);
+        check(1e6, idle, 100, 1_200);
         // An aggregator that answers late, but takes much, is not taken for a slow line.
-        assert!(drain(100e6, Duration::from_secs(2)) < Duration::from_millis(60));
+        check(100e6, Duration::from_secs(2), 0, 60);
     }
 
     #[test]

@@ -26,7 +26,8 @@ impl Acknowledged {
     /// The file, and what it held; nothing when it cannot be read back.
     pub(super) fn open(dir: &Path, epoch: SpoolEpoch) -> io::Result<(Self, SeqRanges)> {
         let path = dir.join("acknowledged");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = vec![0; 16 + RANGES_MAX * 16 + 4];
         let mut length = 0;
         while length < bytes.len() {

@@ -40,10 +40,6 @@ impl Cursor {
         Self { next: 1, loaded: None }
     }
 
-    pub(crate) fn at(&self) -> Seq {
-        self.next
-    }
-
     /// Steps over an item that was sent otherwise, if it is the very next.
     pub(crate) fn step_over(&mut self, seq: Seq) {
         if self.next == seq {

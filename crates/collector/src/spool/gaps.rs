@@ -1,45 +1,84 @@
 //! Gaps that are not acknowledged yet. While nobody listens, one gap that grows says more than
 //! thousands of small ones, and cannot itself be pushed out by the bound.
 
+use std::collections::BTreeSet;
+
 use model::{Gap, Seq, SeqRange};
 
-/// Gaps in the spool by the number of their item. Kept small by merging.
+/// Gaps in the spool, by the number of their item.
 #[derive(Debug, Default)]
-pub(super) struct Gaps(Vec<(Seq, Gap)>);
+pub(super) struct Gaps {
+    open: Vec<(Seq, Gap)>,
+    /// Numbers of gap items that are still in the spool. Two losses with nothing but such a number
+    /// between them are one loss.
+    numbers: BTreeSet<Seq>,
+}
 
 impl Gaps {
     pub(super) fn insert(&mut self, seq: Seq, gap: Gap) {
-        self.0.push((seq, gap));
+        self.numbers.insert(seq);
+        self.open.push((seq, gap));
     }
 
-    /// Joins `gap` with those that it continues. They are returned by number: the joined gap says
-    /// everything that they said.
-    pub(super) fn merge(&mut self, mut gap: Gap) -> (Gap, Vec<Seq>) {
+    /// Joins `gaps` with each other and with those in the spool that they continue. The latter are
+    /// returned by number: the joined gaps say everything that they said.
+    pub(super) fn merge(&mut self, gaps: impl IntoIterator<Item = Gap>) -> (Vec<Gap>, Vec<Seq>) {
+        let mut merged: Vec<Gap> = Vec::new();
         let mut superseded = Vec::new();
-        self.0.retain(|(seq, older)| {
-            let Some(joined) = joined(older, &gap) else { return true };
-            gap = joined;
-            superseded.push(*seq);
-            false
-        });
-        (gap, superseded)
+        for mut gap in gaps {
+            let numbers = &self.numbers;
+            self.open.retain(|(seq, older)| match joined(older, &gap, numbers) {
+                Some(joined) => {
+                    gap = joined;
+                    superseded.push(*seq);
+                    false
+                }
+                None => true,
+            });
+            merged.retain(|older| match joined(older, &gap, numbers) {
+                Some(joined) => {
+                    gap = joined;
+                    false
+                }
+                None => true,
+            });
+            merged.push(gap);
+        }
+        for gap in &merged {
+            self.numbers.retain(|seq| !gap.seqs.contains(*seq));
+        }
+        (merged, superseded)
+    }
+
+    /// `range` with the gap items that follow it directly, up to `last`.
+    pub(super) fn stretch(&self, range: SeqRange, last: Seq) -> SeqRange {
+        let follows = |seq: &Seq| self.numbers.contains(seq);
+        let end = (range.last()..=last).skip(1).take_while(follows).last();
+        end.and_then(|end| SeqRange::new(range.first(), end)).unwrap_or(range)
     }
 
     /// Takes out the gaps whose items lie in `seqs`.
     pub(super) fn take_within(&mut self, seqs: SeqRange) -> Vec<(Seq, Gap)> {
-        self.0.extract_if(.., |(seq, _)| seqs.contains(*seq)).collect()
+        self.open.extract_if(.., |(seq, _)| seqs.contains(*seq)).collect()
     }
 
-    /// Forgets the gaps that were delivered.
-    pub(super) fn forget(&mut self, delivered: impl Fn(Seq) -> bool) {
-        self.0.retain(|(seq, _)| !delivered(*seq));
+    /// Forgets the gaps that were delivered, and the numbers that no gap can reach over any more, given
+    /// the oldest item that is kept.
+    pub(super) fn forget(&mut self, delivered: impl Fn(Seq) -> bool, oldest: Seq) {
+        self.open.retain(|(seq, _)| !delivered(*seq));
+        let open = self.open.iter().map(|(_, gap)| gap.seqs.last());
+        self.numbers = self.numbers.split_off(&open.fold(oldest, Seq::min));
     }
 }
 
-fn joined(older: &Gap, newer: &Gap) -> Option<Gap> {
+/// Both as one, when they are of one kind and nothing lies between them.
+fn joined(older: &Gap, newer: &Gap, gap_numbers: &BTreeSet<Seq>) -> Option<Gap> {
+    if older.reason != newer.reason {
+        return None;
+    }
     let (first, second) = if older.seqs <= newer.seqs { (older, newer) } else { (newer, older) };
-    let touches = second.seqs.first() <= first.seqs.last().saturating_add(1);
-    if older.reason != newer.reason || !touches {
+    let mut between = first.seqs.last().checked_add(1)?..second.seqs.first();
+    if !between.all(|seq| gap_numbers.contains(&seq)) {
         return None;
     }
     let last = first.seqs.last().max(second.seqs.last());
@@ -76,17 +115,19 @@ mod tests {
         gaps.insert(11, gap(1, 10, GapReason::SpoolFull));
         gaps.insert(50, gap(30, 40, GapReason::SpoolFull));
         gaps.insert(60, gap(12, 20, GapReason::Rejected));
-        let (merged, superseded) = gaps.merge(gap(11, 29, GapReason::SpoolFull));
-        assert_eq!(merged, gap(1, 40, GapReason::SpoolFull));
+        // 11 is the number of the first gap itself.
+        let news = [gap(12, 15, GapReason::SpoolFull), gap(16, 29, GapReason::SpoolFull)];
+        let (merged, superseded) = gaps.merge(news);
+        assert_eq!(merged, [gap(1, 40, GapReason::SpoolFull)]);
         assert_eq!(superseded, [11, 50]);
-        assert_eq!(gaps.0.len(), 1);
+        assert_eq!(gaps.open.len(), 1);
     }
 
     #[test]
     fn gaps_apart_stay_apart() {
         let mut gaps = Gaps::default();
         gaps.insert(11, gap(1, 10, GapReason::SpoolFull));
-        let apart = gap(12, 29, GapReason::SpoolFull);
-        assert_eq!(gaps.merge(apart.clone()), (apart, vec![]));
+        let apart = gap(13, 29, GapReason::SpoolFull);
+        assert_eq!(gaps.merge([apart.clone()]), (vec![apart], vec![]));
     }
 }

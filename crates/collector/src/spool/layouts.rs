@@ -25,7 +25,9 @@ impl Layouts {
         }
         let message = v1::CollectorMessage {
             seq: 0,
-            kind: Some(v1::collector_message::Kind::Layout(proto::convert::layout_to_proto(layout))),
+            kind: Some(v1::collector_message::Kind::Layout(proto::convert::layout_to_proto(
+                layout,
+            ))),
         };
         let record = Record {
             seq: 0,

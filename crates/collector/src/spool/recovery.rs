@@ -122,7 +122,11 @@ fn go_on(dir: &Path, limits: Limits, stats: &Arc<CollectorStats>) -> anyhow::Res
             scan.cut_off();
         }
         // How far it went is told by the segment after it.
-        let told = next.and_then(|next| next.before).filter(|before| *before >= scan.first);
+        let told = next.and_then(|next| match next.before {
+            None if scan.damage().is_some() => Some(next.first - 1),
+            before => before,
+        });
+        let told = told.filter(|last| *last >= scan.first);
         let last = told.max(scan.last());
         if let Some(expected) = last.and_then(|last| SeqRange::new(scan.first, last)) {
             lost.extend(super::undone(&scan.seen, expected));
@@ -136,7 +140,7 @@ fn go_on(dir: &Path, limits: Limits, stats: &Arc<CollectorStats>) -> anyhow::Res
     }
 
     let mut spool = assemble(dir, limits, Arc::clone(stats), numbers, sealed, gaps)?;
-    spool.forget_done();
+    // Before anything is forgotten: what lies below the oldest item that is kept counts as settled.
     for range in lost {
         spool.lose(range);
     }

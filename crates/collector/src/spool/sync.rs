@@ -48,8 +48,12 @@ impl Spool {
         self.marked = last;
         if !waited {
             let (files, dir) = (Vec::new(), None);
-            return reservation
-                .map(|r| SyncJob { files, dir, reservation: Some(r), last: self.synced_to });
+            return reservation.map(|r| SyncJob {
+                files,
+                dir,
+                reservation: Some(r),
+                last: self.synced_to,
+            });
         }
         let mut files = std::mem::take(&mut self.unsynced);
         files.extend(self.active.as_ref().map(Active::file));

@@ -51,9 +51,9 @@ impl Target {
 fn parse(text: &str) -> anyhow::Result<Uri> {
     let text = text.trim();
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let uri: Uri = url
-        .parse()
-        .with_context(|| format!("aggregator: expected an address such as \"http://host:7071\", found {text:?}"))?;
+    let uri: Uri = url.parse().with_context(|| {
+        format!("aggregator: expected an address such as \"http://host:7071\", found {text:?}")
+    })?;
     match uri.scheme_str() {
         Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
         Some("https") => Err(anyhow::anyhow!("aggregator: {text}: this build does not speak TLS"))
@@ -74,9 +74,9 @@ impl Token {
         if text.is_empty() {
             bail!("the token is empty");
         }
-        let mut value: MetadataValue<Ascii> = format!("Bearer {text}")
-            .parse()
-            .map_err(|_| anyhow::anyhow!("the token holds characters that are not visible ASCII"))?;
+        let mut value: MetadataValue<Ascii> = format!("Bearer {text}").parse().map_err(|_| {
+            anyhow::anyhow!("the token holds characters that are not visible ASCII")
+        })?;
         value.set_sensitive(true);
         Ok(Self(value))
     }

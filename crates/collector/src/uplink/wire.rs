@@ -40,8 +40,8 @@ impl Decoder for Wire {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
-        v1::AggregatorMessage::decode(from)
-            .map(Some)
-            .map_err(|error| Status::internal(format!("failed to read the aggregator's message: {error}")))
+        v1::AggregatorMessage::decode(from).map(Some).map_err(|error| {
+            Status::internal(format!("failed to read the aggregator's message: {error}"))
+        })
     }
 }
