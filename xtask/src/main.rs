@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 mod browser;
 mod checks;
+mod footprint;
 mod services;
 mod shell;
 
@@ -16,6 +17,8 @@ Usage: cargo xtask COMMAND
   test [ARGS…]   make available what the tests need, then run every test; ARGS go to `cargo test`
   services [COMMAND…]
                  start a private Redis and TimescaleDB; run COMMAND with them, or keep them until interrupted
+  footprint [MINUTES]
+                 measure the CPU time and memory of the release executables, write docs/reference/footprint.md
   check          formatting, dependency rules, lints, documentation
   ci             check, then test
 ";
@@ -39,6 +42,7 @@ fn run(args: &[String]) -> Result<()> {
     match (command, rest) {
         ("test", rest) => test(rest),
         ("services", command) => services::run(command),
+        ("footprint", rest) => footprint::run(rest),
         ("check", []) => checks::all(),
         ("ci", []) => checks::all().and_then(|()| test(&[])),
         ("help" | "--help" | "-h", _) => {
