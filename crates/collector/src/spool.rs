@@ -118,11 +118,6 @@ impl Spool {
         self.numbers.epoch()
     }
 
-    /// The number that the next item gets.
-    pub(crate) fn next_seq(&self) -> Seq {
-        self.numbers.next()
-    }
-
     /// The oldest number that is still kept; the next number when there is none.
     pub(crate) fn oldest_unacknowledged(&self) -> Seq {
         let kept = self.kept().find_map(|seqs| undone(&self.done, seqs).first().copied());

@@ -27,11 +27,10 @@ impl Ticker {
     pub(crate) async fn tick(&mut self) -> u64 {
         let at = self.interval.tick().await;
         // A beat that came late is reported as what it was planned for.
-        let missed = self.latest.replace(at).map_or(0, |latest| {
+        self.latest.replace(at).map_or(0, |latest| {
             let beats = (at - latest).as_millis() / self.interval.period().as_millis().max(1);
             u64::try_from(beats).unwrap_or(u64::MAX).saturating_sub(1)
-        });
-        missed
+        })
     }
 }
 

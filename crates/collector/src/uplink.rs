@@ -47,7 +47,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Status>> + Send
 enum Phase {
     Waiting(Instant),
     Connecting(Connecting),
-    Open { incoming: tonic::Streaming<v1::AggregatorMessage>, since: Instant },
+    Open { incoming: Box<tonic::Streaming<v1::AggregatorMessage>>, since: Instant },
 }
 
 pub(crate) struct Uplink {
@@ -110,7 +110,7 @@ impl Uplink {
         now: Instant,
     ) -> (mpsc::Sender<Bytes>, v1::Welcome) {
         let Connection { outgoing, welcome, incoming } = connection;
-        self.phase = Phase::Open { incoming, since: now };
+        self.phase = Phase::Open { incoming: Box::new(incoming), since: now };
         self.told_down = false;
         let aggregator = self.target.address(self.at);
         tracing::info!(%aggregator, aggregator.name = %welcome.aggregator, "connected");

@@ -61,7 +61,7 @@ async fn greet(link: Link, token: Option<Token>, hello: Bytes) -> Result<Connect
         request.metadata_mut().insert("authorization", token.header());
     }
     let mut client = Grpc::new(link).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-    client.ready().await.map_err(|error| Status::from_error(error))?;
+    client.ready().await.map_err(Status::from_error)?;
     let mut incoming = client.streaming(request, CONNECT, Wire).await?.into_inner();
     match incoming.message().await?.and_then(|message| message.kind) {
         Some(Kind::Welcome(welcome)) => Ok(Connection { outgoing, welcome, incoming }),
