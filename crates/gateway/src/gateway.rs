@@ -66,6 +66,7 @@ impl Gateway {
             .route("/machines/{machine}", get(pages::machine))
             .route("/machines/{machine}/processes", get(pages::processes))
             .route("/machines/{machine}/events", get(pages::events))
+            .route("/machines/{machine}/who", get(pages::who))
             .route("/add", get(pages::add))
             .route("/about/health", get(pages::health))
             .route("/ws", any(live::upgrade))

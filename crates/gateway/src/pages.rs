@@ -3,15 +3,21 @@
 
 mod add;
 pub(crate) mod charts;
+mod events;
 mod fleet;
 mod health;
 mod machine;
 mod not_found;
 mod page;
+mod processes;
+mod who;
 
 pub(crate) use add::add;
+pub(crate) use events::events;
 pub(crate) use fleet::fleet;
 pub(crate) use health::health;
-pub(crate) use machine::{events, machine, processes};
+pub(crate) use machine::machine;
 pub(crate) use not_found::not_found;
 pub(crate) use page::Page;
+pub(crate) use processes::processes;
+pub(crate) use who::who;

@@ -140,7 +140,7 @@ export class Chart {
       {
         ...this.size(),
         legend: { show: false },
-        padding: [8, 4, 0, 0],
+        padding: [8, 14, 0, 0],
         cursor: {
           sync: { key: 'muster', setSeries: false },
           points: { show: false },
@@ -163,11 +163,13 @@ export class Chart {
       columns,
       this.plotElement,
     );
+    this.plot.over.addEventListener('mousedown', () => {
+      this.held = true;
+      this.dragged = false;
+    });
     this.plot.over.addEventListener('click', (event) => {
-      if (this.dragged) {
-        this.dragged = false;
-        return;
-      }
+      this.held = false;
+      if (this.dragged) return;
       const left = event.clientX - this.plot.over.getBoundingClientRect().left;
       this.page.pick(Math.round(this.plot.posToVal(left, 'x') * 1000));
     });
@@ -232,8 +234,10 @@ export class Chart {
   }
 
   selected(plot) {
+    // The selection is shown on all charts; the one under the hand speaks for them.
     const { left, width } = plot.select;
-    if (width < 5) return;
+    if (!this.held || width < 5) return;
+    this.held = false;
     this.dragged = true;
     const from = plot.posToVal(left, 'x') * 1000;
     const to = plot.posToVal(left + width, 'x') * 1000;

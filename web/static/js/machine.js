@@ -252,6 +252,7 @@ document.querySelector('.custom').addEventListener('toggle', (event) => {
 
 const processes = document.getElementById('processes');
 const processForm = document.getElementById('process-choice');
+const who = document.getElementById('who');
 let processesVisible = false;
 
 new IntersectionObserver(([entry]) => (processesVisible = entry.isIntersecting), { rootMargin: '200px' }).observe(processes);
@@ -268,6 +269,7 @@ processForm.addEventListener('input', () => {
   typing = setTimeout(refreshProcesses, 150);
 });
 processForm.addEventListener('submit', (event) => event.preventDefault());
+who.addEventListener('click', (event) => event.target.closest('[data-now]') && chooseMoment(null));
 processes.addEventListener('click', (event) => {
   const head = event.target.closest('[data-process-sort]');
   if (head) {
@@ -284,7 +286,9 @@ onMoment((ms) => {
   for (const chart of charts) chart.mark(ms);
   writeBack();
   refreshProcesses();
-  if (ms !== null) processes.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+  who.hidden = ms === null;
+  if (ms === null) who.replaceChildren();
+  else htmx.trigger(who, 'refresh');
 });
 
 // --- the rest -----------------------------------------------------------------------------------

@@ -1,26 +1,20 @@
-//! `/machines/{machine}`: everything about one machine, and its fragments.
+//! `/machines/{machine}`: everything about one machine.
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::Uri;
-use axum::response::{IntoResponse as _, Response};
-use model::UnixMillis;
-use proto::convert::timestamp_to_proto;
+use axum::response::Response;
 use proto::v1;
 
 use super::Page;
 use super::charts::{CHARTS, Chart};
+use super::events::{Events, list_events};
 use super::page::{html, problem};
+use super::processes::{Processes, list_processes};
 use crate::api::{ApiError, Params, now_ms};
 use crate::format;
 use crate::gateway::Shared;
-use crate::view::{
-    EventLine, MachineLine, ProcessLine, ProcessSort, When, millis, process_matches, seconds,
-};
-
-/// Rows of the process table; the collector reports few more.
-const PROCESSES_SHOWN: usize = 100;
-const EVENTS_SHOWN: u32 = 50;
+use crate::view::{MachineLine, When, millis, seconds};
 
 #[derive(Template)]
 #[template(path = "machine.html")]
@@ -34,36 +28,6 @@ struct MachinePage {
     interval_ms: i64,
     processes: Processes,
     events: Events,
-}
-
-#[derive(Template)]
-#[template(path = "machine/processes.html")]
-struct ProcessesFragment {
-    processes: Processes,
-}
-
-#[derive(Template)]
-#[template(path = "machine/events.html")]
-struct EventsFragment {
-    events: Events,
-}
-
-struct Processes {
-    time: Option<When>,
-    /// A moment was asked for, rather than now.
-    at: Option<When>,
-    sort: &'static str,
-    text: String,
-    counts: String,
-    lines: Vec<ProcessLine>,
-    /// How many fit the search, shown or not.
-    found: usize,
-    problem: String,
-}
-
-struct Events {
-    lines: Vec<EventLine>,
-    problem: String,
 }
 
 pub(crate) async fn machine(
@@ -109,110 +73,6 @@ async fn machine_page(
         processes: processes.unwrap_or_else(Processes::unknown),
         events,
     })
-}
-
-/// The table alone: `?sort=`, `q=`, `at=`.
-pub(crate) async fn processes(
-    State(shared): State<Shared>,
-    Path(name): Path<String>,
-    params: Params,
-) -> Response {
-    match list_processes(&shared, &name, &params).await {
-        Ok(processes) => html(&ProcessesFragment { processes }),
-        Err(error) => error.into_response(),
-    }
-}
-
-pub(crate) async fn events(State(shared): State<Shared>, Path(name): Path<String>) -> Response {
-    html(&EventsFragment { events: list_events(&shared, &name).await })
-}
-
-async fn list_processes(
-    shared: &Shared,
-    machine: &str,
-    params: &Params,
-) -> Result<Processes, ApiError> {
-    params.allow(&["sort", "q", "at", "range", "from", "to"])?;
-    let now = now_ms();
-    let at = params.time("at", now)?;
-    let sort = match params.text("sort") {
-        Some("memory") => ProcessSort::Memory,
-        Some("io") => ProcessSort::Io,
-        Some("name") => ProcessSort::Name,
-        Some("user") => ProcessSort::User,
-        Some("pid") => ProcessSort::Pid,
-        _ => ProcessSort::Cpu,
-    };
-    let request = v1::ListProcessesRequest {
-        machine: machine.to_owned(),
-        at: at.map(|ms| timestamp_to_proto(UnixMillis(ms))),
-    };
-    let mut answer = shared.upstream.list_processes(request).await?;
-    let text = params.text("q").unwrap_or_default().to_owned();
-    answer.processes.retain(|process| process_matches(process, &text));
-    sort.sort(&mut answer.processes);
-    let found = answer.processes.len();
-    Ok(Processes {
-        time: millis(answer.time.as_ref()).map(|ms| When::new(now, ms)),
-        at: at.map(|ms| When::new(now, ms)),
-        sort: sort.name(),
-        text,
-        counts: counts(&answer),
-        found,
-        lines: answer
-            .processes
-            .into_iter()
-            .take(PROCESSES_SHOWN)
-            .map(|process| ProcessLine::new(process, now))
-            .collect(),
-        problem: String::new(),
-    })
-}
-
-/// `312 processes, 2 running, 1 blocked`.
-fn counts(answer: &v1::ListProcessesResponse) -> String {
-    let mut text = format!("{} processes", format::number(f64::from(answer.total)));
-    let states =
-        [(answer.running, "running"), (answer.blocked, "blocked"), (answer.zombie, "zombie")];
-    for (count, name) in states.into_iter().filter(|(count, _)| *count > 0) {
-        text.push_str(&format!(", {count} {name}"));
-    }
-    text
-}
-
-impl Processes {
-    fn unknown(error: ApiError) -> Self {
-        Self {
-            time: None,
-            at: None,
-            sort: ProcessSort::default().name(),
-            text: String::new(),
-            counts: String::new(),
-            lines: Vec::new(),
-            found: 0,
-            problem: error.message().to_owned(),
-        }
-    }
-
-    fn is_sorted_by(&self, name: &str) -> bool {
-        self.sort == name
-    }
-}
-
-async fn list_events(shared: &Shared, machine: &str) -> Events {
-    let request = v1::ListEventsRequest {
-        machine: machine.to_owned(),
-        limit: EVENTS_SHOWN,
-        ..Default::default()
-    };
-    let now = now_ms();
-    match shared.upstream.list_events(request).await {
-        Ok(answer) => {
-            let lines = answer.events.into_iter().map(|event| EventLine::new(event, now)).collect();
-            Events { lines, problem: String::new() }
-        }
-        Err(status) => Events { lines: Vec::new(), problem: status.message().to_owned() },
-    }
 }
 
 /// What does not move, as pairs of words; what is not known is left out.

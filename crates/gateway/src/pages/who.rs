@@ -1,0 +1,169 @@
+//! "Who did it": the processes that stood out at a moment, and how much more they took than before.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use model::UnixMillis;
+use proto::convert::timestamp_to_proto;
+use proto::v1;
+
+use super::page::html;
+use crate::api::{ApiError, Params, now_ms};
+use crate::format;
+use crate::gateway::Shared;
+use crate::view::{When, millis};
+
+/// What a moment is compared with.
+const BEFORE_MS: i64 = 60_000;
+const SHOWN: usize = 5;
+
+#[derive(Template)]
+#[template(path = "machine/who.html")]
+struct WhoFragment {
+    at: When,
+    /// Time of the report that answers; absent when none is kept.
+    read: Option<When>,
+    lists: Vec<List>,
+}
+
+struct List {
+    title: &'static str,
+    lines: Vec<Line>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Line {
+    name: String,
+    command_line: String,
+    pid: u32,
+    value: String,
+    /// `+42 %`; empty when it did not rise.
+    rise: String,
+}
+
+/// `?at=` the moment.
+pub(crate) async fn who(
+    State(shared): State<Shared>,
+    Path(machine): Path<String>,
+    params: Params,
+) -> Response {
+    match fragment(&shared, &machine, &params).await {
+        Ok(fragment) => html(&fragment),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn fragment(
+    shared: &Shared,
+    machine: &str,
+    params: &Params,
+) -> Result<WhoFragment, ApiError> {
+    params.allow(&["at", "q", "sort"])?;
+    let now = now_ms();
+    params.required("at")?;
+    let at = params.time("at", now)?.unwrap_or(now);
+    let report = |ms| {
+        shared.upstream.list_processes(v1::ListProcessesRequest {
+            machine: machine.to_owned(),
+            at: Some(timestamp_to_proto(UnixMillis(ms))),
+        })
+    };
+    let (then, before) = tokio::join!(report(at), report(at - BEFORE_MS));
+    let then = then?;
+    // Without it the rise is unknown, which is no reason to say nothing.
+    let before = before.map(|answer| answer.processes).unwrap_or_default();
+    let read = millis(then.time.as_ref()).map(|ms| When::new(now, ms));
+    Ok(WhoFragment { at: When::new(now, at), read, lists: lists(&then.processes, &before) })
+}
+
+type Measure = fn(&v1::Process) -> f64;
+
+fn lists(then: &[v1::Process], before: &[v1::Process]) -> Vec<List> {
+    let measures: [(&'static str, Measure, fn(f64) -> String); 3] = [
+        ("CPU", |p| p.cpu_utilization, format::percent),
+        ("Memory", |p| p.memory_bytes as f64, format::bytes),
+        (
+            "Disk I/O",
+            |p| p.disk_read_bytes_per_second + p.disk_write_bytes_per_second,
+            format::bytes_rate,
+        ),
+    ];
+    let lists = measures.map(|(title, measure, text)| {
+        let lines = lines(then, before, measure, text);
+        List { title, lines }
+    });
+    lists.into_iter().filter(|list| !list.lines.is_empty()).collect()
+}
+
+fn lines(
+    then: &[v1::Process],
+    before: &[v1::Process],
+    measure: Measure,
+    text: fn(f64) -> String,
+) -> Vec<Line> {
+    // A number is used again by another process, so the start tells them apart.
+    let key = |p: &v1::Process| (p.pid, p.start_time_unix_ms);
+    let earlier: HashMap<_, f64> = before.iter().map(|p| (key(p), measure(p))).collect();
+    let mut top: Vec<_> = then.iter().filter(|p| measure(p) > 0.0).collect();
+    top.sort_by(|a, b| measure(b).total_cmp(&measure(a)));
+    top.truncate(SHOWN);
+    let line = |p: &v1::Process| {
+        let value = measure(p);
+        let rise = value - earlier.get(&key(p)).copied().unwrap_or(0.0);
+        // A tenth more is noise; and without a report from before, nothing is known.
+        let rose = !before.is_empty() && rise > value * 0.1;
+        Line {
+            name: p.name.clone(),
+            command_line: p.command_line.clone(),
+            pid: p.pid,
+            value: text(value),
+            rise: if rose { format!("+{}", text(rise)) } else { String::new() },
+        }
+    };
+    top.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, start: i64, cpu: f64) -> v1::Process {
+        v1::Process {
+            pid,
+            start_time_unix_ms: start,
+            name: format!("p{pid}"),
+            cpu_utilization: cpu,
+            ..Default::default()
+        }
+    }
+
+    fn rises(then: &[v1::Process], before: &[v1::Process]) -> Vec<(String, String)> {
+        let lines = lines(then, before, |p| p.cpu_utilization, format::percent);
+        lines.into_iter().map(|line| (line.name, line.rise)).collect()
+    }
+
+    fn named(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_rose_is_told_from_what_was_always_there() {
+        let before = [process(1, 0, 0.50), process(2, 0, 0.10)];
+        let then = [process(2, 0, 0.90), process(1, 0, 0.52), process(3, 0, 0.0)];
+        assert_eq!(rises(&then, &before), named(&[("p2", "+80 %"), ("p1", "")]));
+    }
+
+    #[test]
+    fn a_new_process_with_an_old_number_rose_from_nothing() {
+        let before = [process(7, 100, 0.8)];
+        let then = [process(7, 200, 0.8)];
+        assert_eq!(rises(&then, &before), named(&[("p7", "+80 %")]));
+    }
+
+    #[test]
+    fn without_a_report_from_before_no_rise_is_claimed() {
+        assert_eq!(rises(&[process(1, 0, 0.5)], &[]), named(&[("p1", "")]));
+    }
+}
