@@ -34,7 +34,8 @@ impl Fleet {
             engine.set_machine(id, identity, UnixMillis(0), &mut Vec::new());
             engine.set_status(id, MachineStatus::Online, UnixMillis(0), &mut Vec::new());
         }
-        let series = (0..SERIES).map(|i| Series::gauge(&format!("metric.{i}"), "1", Labels::empty()));
+        let series =
+            (0..SERIES).map(|i| Series::gauge(&format!("metric.{i}"), "1", Labels::empty()));
         let layout = Layout::new(series.collect()).expect("valid");
         let mut fleet = Self { engine, layout, second: 1000 };
         for _ in 0..70 {

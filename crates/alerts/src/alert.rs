@@ -153,7 +153,10 @@ impl Alert {
             Some(series) if self.value.is_nan() => format!("{name}: {series} has no data"),
             Some(series) => {
                 let value = crate::template::plain(self.value);
-                format!("{name}: {series} is {value} (threshold {})", crate::template::plain(threshold))
+                format!(
+                    "{name}: {series} is {value} (threshold {})",
+                    crate::template::plain(threshold)
+                )
             }
         }
     }

@@ -11,6 +11,7 @@ use proto::v1::alert_service_server::AlertServiceServer;
 use storage::Stores;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 
 use crate::api::Api;
@@ -22,6 +23,7 @@ use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::notify::{Directory, Pacing, Sender, Workers};
 use crate::rule;
+use crate::rules_file::RulesFile;
 use crate::watch::{Command, Watcher};
 
 /// Requests that wait for the watcher.
@@ -40,6 +42,7 @@ pub struct Alerts {
     watcher: Watcher,
     keeper: Keeper,
     workers: Workers,
+    rules_file: Option<RulesFile>,
 }
 
 impl Alerts {
@@ -103,6 +106,11 @@ impl Alerts {
             news: hear_news,
         };
         let keeper = Keeper { store: store.clone(), queue, news, metrics };
+        let rules_file = config.rules_file.map(|path| RulesFile {
+            path,
+            book: book.clone(),
+            watcher: send_command.clone(),
+        });
         let api = Api {
             store,
             book,
@@ -114,7 +122,7 @@ impl Alerts {
             series_per_rule_max: config.series_per_rule_max,
             tests: Arc::new(tokio::sync::Semaphore::new(1)),
         };
-        Ok(Self { api, watcher, keeper, workers })
+        Ok(Self { api, watcher, keeper, workers, rules_file })
     }
 
     /// `AlertConfigService` and `AlertService`, with their limits on messages.
@@ -132,19 +140,29 @@ impl Alerts {
     /// # Errors
     /// A part that ended before its time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { api, watcher, keeper, workers } = self;
+        let Self { api, watcher, keeper, workers, rules_file } = self;
         // The routes keep their own copy: requests in flight are answered as long as the watcher is there.
         drop(api);
         let give_up = CancellationToken::new();
         let stop = shutdown.child_token();
-        let mut watcher = tokio::spawn(watcher.run(stop.clone()));
-        let mut keeper = tokio::spawn(keeper.run(give_up.clone()));
-        let mut workers = tokio::spawn(workers.run(stop.clone()));
+        let mut watcher = spawn(watcher.run(stop.clone()));
+        let mut keeper = spawn(keeper.run(give_up.clone()));
+        let mut workers = spawn(workers.run(stop.clone()));
+        let file_stop = stop.clone();
+        let mut file = spawn(async move {
+            match rules_file {
+                Some(rules_file) => rules_file.run(file_stop).await,
+                None => file_stop.cancelled().await,
+            }
+        });
         let failed = tokio::select! {
+            // All of them end when it does; only before it is that a failure.
+            biased;
             () = shutdown.cancelled() => None,
             end = &mut watcher => Some(("watcher", end)),
             end = &mut keeper => Some(("keeper", end)),
             end = &mut workers => Some(("notification workers", end)),
+            end = &mut file => Some(("reader of the rules file", end)),
         };
         stop.cancel();
         if let Some((part, end)) = failed {
@@ -158,6 +176,12 @@ impl Alerts {
             give_up.cancel();
             keeper.await.context("the alert service's keeper failed")?;
         }
+        file.await.context("the alert service's reader of the rules file failed")?;
         workers.await.context("the alert service's notification workers failed")
     }
+}
+
+/// A task that ends with whoever waits for it.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
 }

@@ -40,7 +40,10 @@ const ACTOR_BYTES_MAX: usize = 120;
 
 impl Api {
     /// Asks the watcher.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Status> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Status> {
         let (reply, answer) = oneshot::channel();
         let gone = || Status::unavailable("the alert service is not running");
         self.watcher.send(command(reply)).await.map_err(|_| gone())?;
@@ -69,7 +72,10 @@ fn limit(limit: u32) -> Result<usize, Status> {
     match limit {
         0 => Ok(LIMIT_DEFAULT),
         1..=LIMIT_MAX => Ok(limit as usize),
-        _ => Err(FieldError::new("limit", format!("expected at most {LIMIT_MAX}, found {limit}")).into()),
+        _ => {
+            Err(FieldError::new("limit", format!("expected at most {LIMIT_MAX}, found {limit}"))
+                .into())
+        }
     }
 }
 

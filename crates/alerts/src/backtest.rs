@@ -90,7 +90,8 @@ async fn machine(
     }
     report.machines += 1;
     let threshold = rule.spec.threshold();
-    let watched = series.iter().filter(|s| threshold.is_some_and(|t| *s.series.metric == *t.metric));
+    let watched =
+        series.iter().filter(|s| threshold.is_some_and(|t| *s.series.metric == *t.metric));
     report.series += watched.count() as u32;
     replay.finish(range, report);
     Ok(())

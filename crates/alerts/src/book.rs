@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use model::UnixMillis;
-use storage::alerting::{Alerting, Audit, Saved, Setting, SettingKind};
 use storage::StorageError;
+use storage::alerting::{Alerting, Audit, Saved, Setting, SettingKind};
 
 use crate::rule::{Document, Rule, RuleId, Spec};
 use crate::silence::Silence;
@@ -60,7 +60,10 @@ impl Book {
         let read = |s: Setting| {
             let silence = Silence::from_json(&s.id, &s.document);
             if silence.is_none() {
-                tracing::error!(silence.id = s.id, "a stored silence cannot be read, it is left out");
+                tracing::error!(
+                    silence.id = s.id,
+                    "a stored silence cannot be read, it is left out"
+                );
             }
             silence
         };
@@ -116,9 +119,8 @@ impl Book {
         origin: &str,
         actor: &str,
     ) -> Result<Entry, SaveError> {
-        let document = serde_json::to_string(&Document::of(spec)).map_err(|e| {
-            StorageError::Corrupt { store: "the rule", reason: e.to_string() }
-        })?;
+        let document = serde_json::to_string(&Document::of(spec))
+            .map_err(|e| StorageError::Corrupt { store: "the rule", reason: e.to_string() })?;
         let setting = Setting {
             kind: SettingKind::Rule,
             id: id.to_string(),
@@ -228,7 +230,8 @@ fn outcome(saved: Saved, based_on: u64, name: &str) -> Result<(), SaveError> {
 
 fn entry(setting: Setting) -> Option<Entry> {
     let document: Result<Document, _> = serde_json::from_str(&setting.document);
-    let spec = document.map_err(|e| e.to_string()).and_then(|d| d.to_spec().map_err(|e| e.to_string()));
+    let spec =
+        document.map_err(|e| e.to_string()).and_then(|d| d.to_spec().map_err(|e| e.to_string()));
     match spec {
         Ok(spec) => {
             let id = RuleId(setting.id.as_str().into());
@@ -237,7 +240,11 @@ fn entry(setting: Setting) -> Option<Entry> {
         }
         Err(error) => {
             // A newer version may have written it. The others go on.
-            tracing::error!(rule.id = setting.id, error, "a stored rule cannot be read, it is left out");
+            tracing::error!(
+                rule.id = setting.id,
+                error,
+                "a stored rule cannot be read, it is left out"
+            );
             None
         }
     }

@@ -91,7 +91,12 @@ impl Desk {
     }
 
     /// The silence that keeps this alert quiet.
-    pub fn silenced_by(&self, alert: &Alert, level: Option<Level>, now: UnixMillis) -> Option<&str> {
+    pub fn silenced_by(
+        &self,
+        alert: &Alert,
+        level: Option<Level>,
+        now: UnixMillis,
+    ) -> Option<&str> {
         let mut silences = self.silences.iter();
         silences.find(|s| s.is_in_force(now) && s.covers(alert, level)).map(|s| s.id.as_str())
     }
@@ -131,10 +136,7 @@ impl Desk {
         }
         let open = self.open.get(&id);
         out.incidents.extend(open.map(|open| incident(open, None, "")));
-        out.keep(AlertState {
-            id: id.to_string(),
-            document: document::write(&change.alert, open),
-        });
+        out.keep(AlertState { id: id.to_string(), document: document::write(&change.alert, open) });
     }
 
     fn resolve(&mut self, change: &Change, now: UnixMillis, out: &mut AlertChanges) {
@@ -157,7 +159,12 @@ impl Desk {
     }
 
     /// Tells what became due by time alone: a silence ended, a repeat is due.
-    pub fn tick(&mut self, now: UnixMillis, latest: impl Fn(AlertId) -> Option<Alert>, out: &mut AlertChanges) {
+    pub fn tick(
+        &mut self,
+        now: UnixMillis,
+        latest: impl Fn(AlertId) -> Option<Alert>,
+        out: &mut AlertChanges,
+    ) {
         let due: Vec<(AlertId, Kind)> = self
             .open
             .iter()
@@ -169,7 +176,9 @@ impl Desk {
                     false if self.is_repeat_due(open, now) => Kind::Repeated,
                     _ => return None,
                 };
-                self.silenced_by(&open.alert, Some(open.level), now).is_none().then_some((*id, kind))
+                self.silenced_by(&open.alert, Some(open.level), now)
+                    .is_none()
+                    .then_some((*id, kind))
             })
             .collect();
         for (id, kind) in due {
@@ -237,7 +246,13 @@ impl Desk {
         }
     }
 
-    fn stored(&self, channel: &str, notice: &Notice, alert: &Alert, now: UnixMillis) -> StoredNotice {
+    fn stored(
+        &self,
+        channel: &str,
+        notice: &Notice,
+        alert: &Alert,
+        now: UnixMillis,
+    ) -> StoredNotice {
         let wait = self.pace.group_wait_ms.min(alert.rule.spec.timing.for_ms / 4);
         StoredNotice {
             channel: channel.to_owned(),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use storage::alerting::{AlertChanges, Alerting};
 use std::sync::Arc;
+use storage::alerting::{AlertChanges, Alerting};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,9 @@ impl Keeper {
     pub(crate) async fn run(mut self, give_up: CancellationToken) {
         while let Some(mut changes) = self.queue.recv().await {
             let mut together = 1;
-            while together < TOGETHER_MAX && let Ok(more) = self.queue.try_recv() {
+            while together < TOGETHER_MAX
+                && let Ok(more) = self.queue.try_recv()
+            {
                 changes.append(more);
                 together += 1;
             }

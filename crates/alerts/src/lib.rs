@@ -25,7 +25,9 @@ mod config;
 mod keeper;
 mod metrics;
 mod notify;
+mod rules_file;
 mod watch;
 
 pub use alerts::Alerts;
 pub use config::{Config, Notify};
+pub use rules_file::{RulesError, read_rules_file};

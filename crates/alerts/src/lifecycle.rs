@@ -236,12 +236,8 @@ impl Lifecycle {
             Level::Critical if !long_critical && !always_critical => Level::Warning,
             level => level,
         };
-        let firing = Firing {
-            since: at,
-            level,
-            critical_since: pending.critical_since,
-            fine_since: None,
-        };
+        let firing =
+            Firing { since: at, level, critical_since: pending.critical_since, fine_since: None };
         self.go(Self::Firing(firing), at, emit);
     }
 

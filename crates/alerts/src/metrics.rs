@@ -47,7 +47,11 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("alerts");
         let m = metrics.clone();
         registry.register("frames", "Frames looked at", m.frames);
-        registry.register("late_frames", "Frames too late to raise or resolve anything", m.late_frames);
+        registry.register(
+            "late_frames",
+            "Frames too late to raise or resolve anything",
+            m.late_frames,
+        );
         registry.register("evaluations", "Values judged by rules", m.evaluations);
         registry.register(
             "series_over_limit",
@@ -56,13 +60,21 @@ impl Metrics {
         );
         registry.register("rules", "Rules in force", m.rules);
         registry.register("alerts", "Alerts by phase", m.alerts);
-        registry.register("events_missed", "Events this process was too slow to read", m.events_missed);
+        registry.register(
+            "events_missed",
+            "Events this process was too slow to read",
+            m.events_missed,
+        );
         registry.register(
             "commit_failures",
             "Commits of alert state that failed and were tried again",
             m.commit_failures,
         );
-        registry.register("messages", "Attempts to send a message, by what became of them", m.messages);
+        registry.register(
+            "messages",
+            "Attempts to send a message, by what became of them",
+            m.messages,
+        );
         registry.register("notices_dead", "Notices that could not be told", m.notices_dead);
         metrics
     }

@@ -78,7 +78,9 @@ pub struct Spec {
 pub enum Condition {
     Threshold(Threshold),
     /// The machine went silent without a goodbye.
-    Offline { level: Level },
+    Offline {
+        level: Level,
+    },
 }
 
 /// A signal of each matching series against a limit.
@@ -116,7 +118,9 @@ pub enum Aggregate {
     /// How many standard deviations the latest value lies from the mean of those before it.
     Deviation,
     /// The value this far ahead, by the straight line of least squares through the window.
-    Forecast { ahead_ms: i64 },
+    Forecast {
+        ahead_ms: i64,
+    },
 }
 
 impl Aggregate {
@@ -289,8 +293,7 @@ mod tests {
         check(above, 0.8, Verdict::Between);
         check(above, 0.71, Verdict::Between);
         check(above, 0.7, Verdict::Fine);
-        let below =
-            Limit { side: Side::Below, warning: None, critical: Some(10.0), recover: None };
+        let below = Limit { side: Side::Below, warning: None, critical: Some(10.0), recover: None };
         check(below, 9.9, Verdict::Trouble(Level::Critical));
         check(below, 10.0, Verdict::Fine);
     }

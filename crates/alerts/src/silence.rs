@@ -109,4 +109,3 @@ pub fn accepts(matchers: &[Matcher], alert: &Alert, level: Option<Level>) -> boo
         matcher.accepts(value)
     })
 }
-

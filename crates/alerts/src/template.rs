@@ -168,7 +168,13 @@ impl Format {
 
 /// At most four significant digits after the point, none that say nothing.
 pub fn plain(value: f64) -> String {
-    let decimals = if value.abs() >= 100.0 { 1 } else if value.abs() >= 1.0 { 2 } else { 4 };
+    let decimals = if value.abs() >= 100.0 {
+        1
+    } else if value.abs() >= 1.0 {
+        2
+    } else {
+        4
+    };
     let text = format!("{value:.decimals$}");
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),

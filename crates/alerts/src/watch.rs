@@ -80,7 +80,10 @@ impl Watcher {
         let states = store.states().await.context("failed to read the state of alerts")?;
         for state in states {
             let Some((kept, remembered)) = desk::read(&state.document) else {
-                tracing::error!(alert.id = state.id, "the state of an alert cannot be read, it is dropped");
+                tracing::error!(
+                    alert.id = state.id,
+                    "the state of an alert cannot be read, it is dropped"
+                );
                 out.forget(state.id);
                 continue;
             };
@@ -247,7 +250,8 @@ impl Watcher {
             }
             Command::Reach(rule, reply) => {
                 let threshold = rule.spec.threshold();
-                let seen = |name: Option<&str>| name.is_none_or(|name| self.engine.has_metric(name));
+                let seen =
+                    |name: Option<&str>| name.is_none_or(|name| self.engine.has_metric(name));
                 _ = reply.send(Reach {
                     series: self.engine.count_matches(&rule, usize::MAX),
                     metric_seen: seen(threshold.map(|t| t.metric.as_str())),

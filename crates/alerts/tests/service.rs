@@ -98,7 +98,8 @@ impl Service {
     }
 
     async fn cpu(&self, n: u128, value: f64) {
-        let layout = Layout::new(vec![Series::gauge("system.cpu.utilization", "1", Labels::empty())]);
+        let layout =
+            Layout::new(vec![Series::gauge("system.cpu.utilization", "1", Labels::empty())]);
         let layout = layout.expect("valid");
         let frame = Arc::new(Frame { time: now(), layout: layout.id(), values: vec![value] });
         self.publish(n, EventKind::Frame { frame: LiveFrame { layout, frame }, late: false }).await;
@@ -290,7 +291,10 @@ async fn rules_are_changed_only_from_the_revision_in_force_and_every_change_is_i
     request.metadata_mut().insert("muster-actor", "ann".parse().expect("ASCII"));
     let updated = service.rules.update_rule(request).await.expect("updated").into_inner();
     let updated = updated.rule.expect("a rule");
-    assert_eq!((updated.revision, updated.id, updated.updated_by), (2, rule.id.clone(), "ann".into()));
+    assert_eq!(
+        (updated.revision, updated.id, updated.updated_by),
+        (2, rule.id.clone(), "ann".into())
+    );
     let stale = service.rules.update_rule(v1::UpdateRuleRequest { rule: Some(changed) }).await;
     let stale = stale.expect_err("revision 1 is not in force");
     assert_eq!(stale.code(), Code::Aborted);
@@ -334,7 +338,8 @@ async fn a_bad_rule_is_refused_with_its_field() {
             _ => unreachable!("the rule has a threshold"),
         }
     }
-    refused(&|r| threshold(r).metric = "system.cpu.utilisation".into(), "rule.threshold.metric: ").await;
+    refused(&|r| threshold(r).metric = "system.cpu.utilisation".into(), "rule.threshold.metric: ")
+        .await;
     refused(&|r| r.channels = vec!["nowhere".into()], "rule.channels[0]: ").await;
     refused(&|_| {}, "rule.threshold.labels: matches 4 series").await;
     refused(&|r| r.name = " ".into(), "rule.name: ").await;
@@ -411,7 +416,9 @@ async fn a_silenced_alert_is_shown_but_not_told_until_the_silence_ends() {
         comment: "maintenance".into(),
         ..v1::Silence::default()
     };
-    let empty = v1::CreateSilenceRequest { silence: Some(v1::Silence { matchers: vec![], ..silence.clone() }) };
+    let empty = v1::CreateSilenceRequest {
+        silence: Some(v1::Silence { matchers: vec![], ..silence.clone() }),
+    };
     let refused = service.alerts.create_silence(empty).await.expect_err("no matchers");
     assert!(refused.message().starts_with("silence.matchers: "), "{refused}");
     let request = v1::CreateSilenceRequest { silence: Some(silence) };
@@ -432,5 +439,57 @@ async fn a_silenced_alert_is_shown_but_not_told_until_the_silence_ends() {
     service.alerts.acknowledge(acknowledge).await.expect("acknowledged");
     let active = service.active().await;
     assert_eq!(active[0].acknowledged.as_ref().map(|a| a.author.as_str()), Some("ann"));
+    service.end().await;
+}
+
+#[tokio::test]
+async fn rules_from_a_file_follow_it_and_cannot_be_changed_elsewhere() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("rules.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    let rule = |name: &str, warning: f64| {
+        format!(
+            "[[rules]]\nname = '{name}'\nmetric = 'system.cpu.utilization'\nabove = {{ warning = {warning} }}\n"
+        )
+    };
+    write(&rule("from the file", 0.8));
+    let config = Config { rules_file: Some(file.clone()), ..quick() };
+    let mut service = Service::start(dir.path(), config).await;
+    let mut eventually = async |expected: Option<f64>| {
+        for _ in 0..800 {
+            let found =
+                service.rules.get_rule(v1::GetRuleRequest { id: "from-the-file".into() }).await;
+            let warning = found.ok().and_then(|found| match found.into_inner().rule?.condition? {
+                v1::alert_rule::Condition::Threshold(threshold) => threshold.warning,
+                v1::alert_rule::Condition::Offline(_) => None,
+            });
+            if warning == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the rule did not become {expected:?}");
+    };
+    eventually(Some(0.8)).await;
+    write("[[rules]]\nname = 'broken'\n");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    eventually(Some(0.8)).await;
+    write(&rule("from the file", 0.6));
+    eventually(Some(0.6)).await;
+    let id = "from-the-file".to_owned();
+    let refused = service.rules.delete_rule(v1::DeleteRuleRequest { id, revision: 0 }).await;
+    assert_eq!(refused.expect_err("it is the file's").code(), Code::FailedPrecondition);
+    write("");
+    let mut gone = async || {
+        for _ in 0..800 {
+            let listed = service.rules.list_rules(v1::ListRulesRequest {}).await.expect("listed");
+            if listed.into_inner().rules.iter().all(|rule| rule.origin != "file") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the rule is still there");
+    };
+    gone().await;
     service.end().await;
 }

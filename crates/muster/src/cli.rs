@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{aggregator, bench, check_config, collector, completions, gateway, health, up};
+use crate::{aggregator, alerts, bench, check_config, collector, completions, gateway, health, up};
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
 #[derive(Debug, Parser)]
@@ -30,6 +30,7 @@ pub(crate) struct Cli {
 enum Role {
     Up(up::Args),
     Aggregator(aggregator::Args),
+    Alerts(alerts::Args),
     Gateway(gateway::Args),
     Collector(collector::Args),
     Health(health::Args),
@@ -43,6 +44,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().role {
         Role::Up(args) => wait(up::run(args)),
         Role::Aggregator(args) => wait(aggregator::run(args)),
+        Role::Alerts(args) => wait(alerts::run(args)),
         Role::Gateway(args) => wait(gateway::run(args)),
         Role::Collector(args) => collector::run(args),
         Role::Health(args) => wait(health::run(args)),

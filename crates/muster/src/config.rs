@@ -13,6 +13,7 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     pub(crate) storage: storage::Config,
     pub(crate) aggregator: ::aggregator::Config,
+    pub(crate) alerts: ::alerts::Config,
     pub(crate) gateway: ::gateway::Config,
     pub(crate) collector: ::collector::Config,
 }

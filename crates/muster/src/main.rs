@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 mod aggregator;
+mod alerts;
 mod bench;
 mod check_config;
 mod cli;

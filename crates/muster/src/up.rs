@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use daemon::grpc;
 use proto::Link;
+use tonic::service::Routes;
 
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
-use crate::serving::{AGGREGATOR_SERVICES, GRACE, Serving};
+use crate::serving::{AGGREGATOR_SERVICES, ALERTS_SERVICES, GRACE, Serving};
 
-/// Run everything on this machine: collector, aggregator, store and dashboard, on one port
+/// Run everything on this machine: collector, aggregator, alerts, store and dashboard, on one port
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -43,8 +44,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     storing.ready();
 
     let metrics = &mut serving.metrics;
+    // First, so that it misses nothing of what the aggregator tells.
+    let alerts = ::alerts::Alerts::open(config.alerts, stores.clone(), metrics).await?;
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
-    let routes = aggregator.routes();
+    let routes = together(aggregator.routes(), alerts.routes());
     // The same clients and services as across a network, without the network.
     let link = Link::new(routes.clone().prepare());
     let gateway = ::gateway::Gateway::new(config.gateway, link.clone(), metrics)?;
@@ -56,8 +59,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         ::collector::Target::Link(link),
     )?;
 
+    let names = [AGGREGATOR_SERVICES, ALERTS_SERVICES].concat();
     let services =
-        grpc::services(routes, proto::DESCRIPTOR_SET, &AGGREGATOR_SERVICES, &serving.health);
+        grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
     let (server, router, health) = serving.finish(gateway.router().merge(services));
 
@@ -66,6 +70,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     crew.stage().add("collector", |stop| collector.run(stop));
     let answering = crew.stage();
     answering.add("aggregator", |stop| aggregator.run(stop));
+    answering.add("alerts", |stop| alerts.run(stop));
     answering.add("gateway", |stop| gateway.run(stop));
     answering.add("server", |stop| server.serve(router, stop));
 
@@ -74,4 +79,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     println!("  data       {}", data_dir.path().display());
     println!("  collector  muster collector --aggregator {url}");
     crew.run(shutdown, &health, GRACE).await
+}
+
+/// The services of two roles on one port. Only one may answer for what is unknown.
+fn together(routes: Routes, more: Routes) -> Routes {
+    Routes::from(routes.into_axum_router().merge(more.into_axum_router().reset_fallback()))
 }

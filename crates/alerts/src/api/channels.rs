@@ -1,8 +1,8 @@
 //! The channels' part of `AlertConfigService`.
 
 use proto::v1;
-use storage::alerting::{Setting, SettingKind};
 use std::time::Instant;
+use storage::alerting::{Setting, SettingKind};
 use tonic::Status;
 
 use super::channel::{channel_from_proto, channel_to_proto};

@@ -73,8 +73,15 @@ pub(super) fn spec_from_proto(rule: v1::AlertRule) -> Result<Spec, FieldError> {
 fn is_of_threshold(field: &str) -> bool {
     let name = field.split('[').next().unwrap_or(field);
     let fields = [
-        "metric", "labels", "divide_by", "warning", "critical", "recover", "window",
-        "window_values", "forecast",
+        "metric",
+        "labels",
+        "divide_by",
+        "warning",
+        "critical",
+        "recover",
+        "window",
+        "window_values",
+        "forecast",
     ];
     fields.contains(&name)
 }
@@ -283,8 +290,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_with_the_field_of_the_wire() {
-        let good = || rule_to_proto(&entry(spec("name = 'x'\nmetric = 'a'\nabove = { warning = 1 }")));
-        let check = |spoil: &dyn Fn(&mut v1::AlertRule, &mut v1::ThresholdCondition), expected: &str| {
+        let good =
+            || rule_to_proto(&entry(spec("name = 'x'\nmetric = 'a'\nabove = { warning = 1 }")));
+        let check = |spoil: &dyn Fn(&mut v1::AlertRule, &mut v1::ThresholdCondition),
+                     expected: &str| {
             let mut rule = good();
             let Some(Kind::Threshold(mut threshold)) = rule.condition.take() else { panic!() };
             spoil(&mut rule, &mut threshold);

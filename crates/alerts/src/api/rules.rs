@@ -24,6 +24,13 @@ impl Api {
     /// What a rule can only be checked against now: its metrics are known, its channels are there, it does
     /// not watch too much.
     async fn check_reach(&self, spec: &Spec) -> Result<(), Status> {
+        let channels = self.directory.reload().await.map_err(unavailable)?;
+        for (i, name) in spec.channels.iter().enumerate() {
+            if channels.iter().all(|channel| channel.name != *name) {
+                let problem = format!("there is no channel called {name:?}");
+                return Err(FieldError::new(format!("rule.channels[{i}]"), problem).into());
+            }
+        }
         let rule = Arc::new(Rule { id: RuleId("".into()), revision: 0, spec: spec.clone() });
         let reach = self.ask(|reply| Command::Reach(rule, reply)).await?;
         if let Some(threshold) = spec.threshold() {
@@ -47,13 +54,6 @@ impl Api {
             let (found, max) = (reach.series, self.series_per_rule_max);
             let problem = format!("matches {found} series, expected at most {max}");
             return Err(FieldError::new("rule.threshold.labels", problem).into());
-        }
-        let channels = self.directory.reload().await.map_err(unavailable)?;
-        for (i, name) in spec.channels.iter().enumerate() {
-            if channels.iter().all(|channel| channel.name != *name) {
-                let problem = format!("there is no channel called {name:?}");
-                return Err(FieldError::new(format!("rule.channels[{i}]"), problem).into());
-            }
         }
         Ok(())
     }

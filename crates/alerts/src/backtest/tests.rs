@@ -44,7 +44,12 @@ fn recorded(values: &[(f64, f64)], start: UnixMillis) -> Vec<(Layout, Frame)> {
 }
 
 /// What the live engine does: frames arrive with their delays, ticks when it is their time.
-fn live(rule: &Arc<Rule>, frames: &[(Layout, Frame)], delays: &[i64], end: UnixMillis) -> Vec<Change> {
+fn live(
+    rule: &Arc<Rule>,
+    frames: &[(Layout, Frame)],
+    delays: &[i64],
+    end: UnixMillis,
+) -> Vec<Change> {
     let mut engine = Engine::new(100, UnixMillis(0));
     let mut steps = Vec::new();
     engine.set_rules(&[rule.clone()], UnixMillis(0), &mut steps);

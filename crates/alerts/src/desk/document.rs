@@ -107,8 +107,7 @@ pub fn read(json: &str) -> Option<(Kept, Option<Remembered>)> {
     let remembered = document.incident.and_then(remembered);
     let level = remembered.as_ref().map(|r| r.level);
     let pending = Pending { since, critical_since: None };
-    let firing =
-        |level| Firing { since, level, critical_since: None, fine_since: None };
+    let firing = |level| Firing { since, level, critical_since: None, fine_since: None };
     let life = match (document.phase.as_str(), document.away, level) {
         ("pending", false, _) => Lifecycle::Pending(pending),
         ("pending", true, _) => Lifecycle::Unknown(Held::Pending(pending)),

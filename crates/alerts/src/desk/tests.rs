@@ -65,11 +65,8 @@ impl Scene {
 
     fn acknowledge(&mut self, second: i64) -> bool {
         let alert = self.desk.open_alerts().next().map(|open| open.alert.id);
-        let acknowledgement = Acknowledgement {
-            time: at(second),
-            author: "ann".into(),
-            comment: "on it".into(),
-        };
+        let acknowledgement =
+            Acknowledgement { time: at(second), author: "ann".into(), comment: "on it".into() };
         alert.is_some_and(|id| self.desk.acknowledge(id, acknowledgement, &mut self.out))
     }
 

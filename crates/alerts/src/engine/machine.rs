@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::instance::{Instance, Owner};
 use super::projection::Projections;
 use super::{
-    Alert, AlertId, Cause, Change, Counters, Frame, Identity, Kept, Layout, LayoutId,
-    Lifecycle, MachineId, MachineStatus, Phase, Rule, RuleId, Series, UnixMillis, WATERMARK_MS,
+    Alert, AlertId, Cause, Change, Counters, Frame, Identity, Kept, Layout, LayoutId, Lifecycle,
+    MachineId, MachineStatus, Phase, Rule, RuleId, Series, UnixMillis, WATERMARK_MS,
 };
 use crate::rule::Condition;
 
@@ -174,7 +174,8 @@ impl Machine {
             watched.push((*column, instance));
         }
         let divisors = projection.divisors.iter();
-        let divisors = divisors.map(|c| (*c, self.divisor(&layout.series()[*c as usize]))).collect();
+        let divisors =
+            divisors.map(|c| (*c, self.divisor(&layout.series()[*c as usize]))).collect();
         let newest = self.bindings.get(&layout.id()).map_or(UnixMillis::MIN, |b| b.newest);
         let binding = Binding {
             generation: projections.generation(),

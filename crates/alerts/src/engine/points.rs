@@ -86,7 +86,12 @@ impl Points {
         if time < self.closed {
             return false;
         }
-        if self.points.back().or(self.base.as_ref()).is_none_or(|p| time.since(p.time) > self.patience_ms) {
+        if self
+            .points
+            .back()
+            .or(self.base.as_ref())
+            .is_none_or(|p| time.since(p.time) > self.patience_ms)
+        {
             self.points.clear();
             self.base = None;
             self.covered_since = time;

@@ -45,8 +45,7 @@ impl Scene {
     }
 
     fn machine(&mut self, n: u128, name: &str) {
-        let identity =
-            Identity { host_name: name.into(), labels: Labels::of([("env", "dev")]) };
+        let identity = Identity { host_name: name.into(), labels: Labels::of([("env", "dev")]) };
         self.engine.set_machine(machine(n), identity, UnixMillis(0), &mut self.told);
         self.status(n, MachineStatus::Online, 0.0);
     }
@@ -80,7 +79,10 @@ impl Scene {
                 (_, Phase::Unknown) => "U",
             };
             let seconds = change.at.0 as f64 / 1000.0;
-            format!("{}:{} {letter}{seconds}", change.alert.identity.host_name, change.alert.rule.id)
+            format!(
+                "{}:{} {letter}{seconds}",
+                change.alert.identity.host_name, change.alert.rule.id
+            )
         };
         self.told.drain(..).map(tell).collect::<Vec<_>>().join(", ")
     }
@@ -284,7 +286,10 @@ fn a_critical_alert_says_so() {
     scene.frame(1, &cpu, 2.0, &[0.97]);
     scene.frame(1, &cpu, 3.0, &[0.95]);
     let last = scene.told.last().expect("told").clone();
-    assert_eq!((last.from, last.to, last.level), (Phase::Firing, Phase::Firing, Some(Level::Critical)));
+    assert_eq!(
+        (last.from, last.to, last.level),
+        (Phase::Firing, Phase::Firing, Some(Level::Critical))
+    );
     let alert = scene.engine.active().remove(0);
     assert_eq!(alert.peak, 0.97);
     assert_eq!(alert.summary(Level::Critical), "web: cpu is 0.95 (threshold 0.9)");

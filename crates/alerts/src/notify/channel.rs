@@ -161,7 +161,9 @@ impl Address {
             Self::Webhook { url, .. } | Self::Alertmanager { url } => url.clone(),
             Self::Telegram { api_url, .. } | Self::PagerDuty { api_url, .. } => api_url.clone(),
             Self::Ntfy { server_url, .. } => server_url.clone(),
-            Self::Email(mail) => format!("{}:{}:{:?}:{}", mail.host, mail.port, mail.tls, mail.username),
+            Self::Email(mail) => {
+                format!("{}:{}:{:?}:{}", mail.host, mail.port, mail.tls, mail.username)
+            }
             Self::Slack { .. } | Self::Discord { .. } | Self::Teams { .. } => String::new(),
         };
         (self.kind(), place)

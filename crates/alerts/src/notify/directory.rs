@@ -63,7 +63,8 @@ impl Directory {
 }
 
 pub(crate) fn read(setting: &Setting) -> Option<Channel> {
-    let channel = Channel::from_json(&setting.id, setting.revision, &setting.name, &setting.document);
+    let channel =
+        Channel::from_json(&setting.id, setting.revision, &setting.name, &setting.document);
     if channel.is_none() {
         tracing::error!(channel.id = setting.id, "a stored channel cannot be read, it is left out");
     }

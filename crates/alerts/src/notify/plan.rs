@@ -72,7 +72,13 @@ mod tests {
         }
     }
 
-    fn check(waiting: &[Queued], sent: &[(&str, i64)], now: i64, messages: &[&[usize]], wake: Option<i64>) {
+    fn check(
+        waiting: &[Queued],
+        sent: &[(&str, i64)],
+        now: i64,
+        messages: &[&[usize]],
+        wake: Option<i64>,
+    ) {
         let sent = sent.iter().map(|(g, at)| ((*g).to_owned(), UnixMillis(*at))).collect();
         let plan = plan(waiting, &sent, 10, UnixMillis(now));
         assert_eq!(plan.messages, messages);

@@ -7,7 +7,8 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 
 use super::{
-    Address, Message, alertmanager, discord, email, ntfy, pagerduty, slack, teams, telegram, webhook,
+    Address, Message, alertmanager, discord, email, ntfy, pagerduty, slack, teams, telegram,
+    webhook,
 };
 
 /// A JSON request that says the message.
@@ -27,11 +28,18 @@ impl Request {
 /// What came of an attempt. The texts are for people and contain no secret.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
-    Delivered { detail: String },
+    Delivered {
+        detail: String,
+    },
     /// It may work later; not before `after`, when the receiver said so.
-    Retry { reason: String, after: Option<Duration> },
+    Retry {
+        reason: String,
+        after: Option<Duration>,
+    },
     /// It will never work.
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
 }
 
 /// Of an answer's body, this much is kept.

@@ -16,7 +16,9 @@ pub(super) fn requests(url: &str, message: &Message) -> Vec<Request> {
         "color": colour, "wrap": true,
     })];
     let lines = message.lines();
-    body.extend(lines.iter().map(|line| json!({ "type": "TextBlock", "text": line, "wrap": true })));
+    body.extend(
+        lines.iter().map(|line| json!({ "type": "TextBlock", "text": line, "wrap": true })),
+    );
     let mut card = json!({
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",

@@ -66,8 +66,20 @@ async fn every_kind_of_channel_says_it_in_its_own_way() {
         (
             |url| Address::Webhook { url: format!("{url}/hook"), secret: secret("") },
             "/hook",
-            |b| json!([b["status"], b["title"], b["alerts"][0]["started"], b["alerts"][0]["labels"]["system.device"]]),
-            json!(["firing", "CRITICAL: disk nearly full on web-1", "2023-11-14T22:13:20Z", "sda1"]),
+            |b| {
+                json!([
+                    b["status"],
+                    b["title"],
+                    b["alerts"][0]["started"],
+                    b["alerts"][0]["labels"]["system.device"]
+                ])
+            },
+            json!([
+                "firing",
+                "CRITICAL: disk nearly full on web-1",
+                "2023-11-14T22:13:20Z",
+                "sda1"
+            ]),
         ),
         (
             |url| Address::Slack { url: secret(&format!("{url}/s")) },
@@ -81,7 +93,13 @@ async fn every_kind_of_channel_says_it_in_its_own_way() {
         (
             |url| Address::Discord { url: secret(&format!("{url}/d")) },
             "/d",
-            |b| json!([b["embeds"][0]["title"], b["embeds"][0]["url"], b["allowed_mentions"]["parse"]]),
+            |b| {
+                json!([
+                    b["embeds"][0]["title"],
+                    b["embeds"][0]["url"],
+                    b["allowed_mentions"]["parse"]
+                ])
+            },
             json!(["CRITICAL: disk nearly full on web-1", "https://example.org/disk", []]),
         ),
         (
@@ -91,10 +109,19 @@ async fn every_kind_of_channel_says_it_in_its_own_way() {
                 let card = &b["attachments"][0]["content"];
                 json!([b["type"], card["type"], card["body"][1]["text"], card["actions"][0]["url"]])
             },
-            json!(["message", "AdaptiveCard", "web-1: <b> & /var is 97 % full", "https://example.org/disk"]),
+            json!([
+                "message",
+                "AdaptiveCard",
+                "web-1: <b> & /var is 97 % full",
+                "https://example.org/disk"
+            ]),
         ),
         (
-            |url| Address::Telegram { bot_token: secret("1:A"), chat_id: "-42".into(), api_url: url },
+            |url| Address::Telegram {
+                bot_token: secret("1:A"),
+                chat_id: "-42".into(),
+                api_url: url,
+            },
             "/bot1:A/sendMessage",
             |b| json!([b["chat_id"], b["text"], b["parse_mode"]]),
             json!([
@@ -112,7 +139,14 @@ async fn every_kind_of_channel_says_it_in_its_own_way() {
         (
             |url| Address::PagerDuty { routing_key: secret("key"), api_url: url },
             "/v2/enqueue",
-            |b| json!([b["routing_key"], b["event_action"], b["dedup_key"], b["payload"]["severity"]]),
+            |b| {
+                json!([
+                    b["routing_key"],
+                    b["event_action"],
+                    b["dedup_key"],
+                    b["payload"]["severity"]
+                ])
+            },
             json!(["key", "trigger", "i1", "critical"]),
         ),
         (
@@ -338,8 +372,7 @@ impl Drop for Scene {
     }
 }
 
-const PACING: Pacing =
-    Pacing { group_interval_ms: 0, give_up_after_ms: 3_600_000, queue_max: 100 };
+const PACING: Pacing = Pacing { group_interval_ms: 0, give_up_after_ms: 3_600_000, queue_max: 100 };
 
 #[tokio::test]
 async fn a_beginning_and_an_end_arrive_in_order_and_once() {
@@ -391,7 +424,8 @@ async fn what_is_refused_or_does_not_fit_goes_to_the_dead_notices_with_the_reaso
     scene.channel("hook", &receiver.url).await;
     scene.eventually(async |s| s.store.dead(10).await.expect("read").len() == 3).await;
     let dead = scene.store.dead(10).await.expect("read");
-    let reasons: Vec<_> = dead.iter().map(|d| (d.notice.incident.as_str(), d.reason.as_str())).collect();
+    let reasons: Vec<_> =
+        dead.iter().map(|d| (d.notice.incident.as_str(), d.reason.as_str())).collect();
     assert_eq!(reasons[2], ("1", "its channel's queue was full"));
     assert!(reasons[0].1.starts_with("404"), "{reasons:?}");
     receiver.behave(Manner::Status(200));

@@ -4,10 +4,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::Sha256;
 
+use super::Message;
 use super::channel::Secret;
 use super::message::rfc3339;
 use super::send::Request;
-use super::Message;
 use crate::notice::Notice;
 
 /// `unix_seconds` goes into the signature, so that an old request cannot be played again for ever.
@@ -42,8 +42,8 @@ fn alert(notice: &Notice) -> serde_json::Value {
 }
 
 fn signature(secret: &Secret, unix_seconds: i64, body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.0.as_bytes())
-        .expect("HMAC takes keys of any length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.0.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(format!("{unix_seconds}.{body}").as_bytes());
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }

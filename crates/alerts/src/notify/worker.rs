@@ -144,7 +144,8 @@ impl Worker {
         let waiting = store.queued(id, LOOK_AT).await?;
         let too_old = now() - self.all.pacing.give_up_after_ms;
         // What was revived waits anew: it is due later than it was made.
-        let (old, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|q| q.notice.due < too_old);
+        let (old, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|q| q.notice.due < too_old);
         if !old.is_empty() {
             let last = self.all.directory.health_of(id).last_error;
             let reason = format!("it could not be told for too long; the last answer was: {last}");
@@ -189,7 +190,11 @@ impl Worker {
                 self.forget(batch).await;
             }
             Answer::Refused { reason } => {
-                tracing::warn!(channel.id = self.channel.id, reason, "a message was refused for good");
+                tracing::warn!(
+                    channel.id = self.channel.id,
+                    reason,
+                    "a message was refused for good"
+                );
                 self.note_failure(reason, false);
                 self.bury(batch, reason).await?;
             }

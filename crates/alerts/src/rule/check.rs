@@ -64,11 +64,8 @@ fn threshold(threshold: &Threshold) -> Result<(), FieldError> {
 }
 
 fn limit(limit: &Limit) -> Result<(), FieldError> {
-    let given = [
-        ("warning", limit.warning),
-        ("critical", limit.critical),
-        ("recover", limit.recover),
-    ];
+    let given =
+        [("warning", limit.warning), ("critical", limit.critical), ("recover", limit.recover)];
     for (field, value) in given {
         if let Some(value) = value
             && !value.is_finite()
@@ -86,7 +83,10 @@ fn limit(limit: &Limit) -> Result<(), FieldError> {
     if let (Some(warning), Some(critical)) = (limit.warning, limit.critical)
         && !further(critical, warning)
     {
-        return refuse("critical", format!("expected {side} warning ({warning}), found {critical}"));
+        return refuse(
+            "critical",
+            format!("expected {side} warning ({warning}), found {critical}"),
+        );
     }
     let nearest = limit.nearest().0;
     if let Some(recover) = limit.recover

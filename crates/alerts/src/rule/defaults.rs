@@ -9,7 +9,7 @@ const TEXT: &str = include_str!("defaults.toml");
 
 pub fn defaults() -> Result<Vec<Spec>, FieldError> {
     let file: File = toml::from_str(TEXT).map_err(|e| FieldError::new("defaults.toml", e))?;
-    file.rules.iter().map(super::Document::to_spec).collect()
+    file.rules.iter().map(|rule| rule.get_ref().to_spec()).collect()
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use super::{
 };
 use crate::template::Template;
 
-/// A rules file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A rules file. Each rule knows where it stands.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     #[serde(default)]
-    pub rules: Vec<Document>,
+    pub rules: Vec<toml::Spanned<Document>>,
 }
 
 /// One rule. Everything but the name and the condition has a default.
@@ -125,7 +125,10 @@ impl Document {
     fn condition(&self) -> Result<Condition, FieldError> {
         if let Some(level) = &self.offline {
             if !self.metric.is_empty() {
-                return Err(FieldError::new("metric", "a rule about machines that are offline has none"));
+                return Err(FieldError::new(
+                    "metric",
+                    "a rule about machines that are offline has none",
+                ));
             }
             let names = [("warning", Level::Warning), ("critical", Level::Critical)];
             return Ok(Condition::Offline { level: named("offline", level, &names)? });
@@ -172,9 +175,10 @@ impl Document {
             (Some("forecast"), None) => {
                 Err(FieldError::new("forecast", "expected how far ahead, such as \"4h\""))
             }
-            (Some(name), Some(_)) => {
-                Err(FieldError::new("forecast", format!("the aggregate {name} does not look ahead")))
-            }
+            (Some(name), Some(_)) => Err(FieldError::new(
+                "forecast",
+                format!("the aggregate {name} does not look ahead"),
+            )),
             (Some(name), None) => named("aggregate", name, &Aggregate::NAMES),
             (None, None) => Ok(Aggregate::Last),
         }
@@ -248,7 +252,8 @@ fn named<T: Copy>(field: &str, name: &str, names: &[(&str, T)]) -> Result<T, Fie
 fn matchers(field: &str, texts: &[String]) -> Result<Vec<Matcher>, FieldError> {
     let read = |(i, text): (usize, &String)| {
         matcher_from_text(text).ok_or_else(|| {
-            let expected = "expected a matcher such as env=prod, env!=prod or host.name=~web-*, found";
+            let expected =
+                "expected a matcher such as env=prod, env!=prod or host.name=~web-*, found";
             FieldError::new(format!("{field}[{i}]"), format!("{expected} {text:?}"))
         })
     };
@@ -331,7 +336,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_refused_with_its_field() {
         fn check(text: &str, expected: &str) {
-            let text = if text.contains("name =") { text.into() } else { format!("name = 'x'\n{text}") };
+            let text =
+                if text.contains("name =") { text.into() } else { format!("name = 'x'\n{text}") };
             let error = read(&text).expect_err(&text);
             assert!(error.contains(expected), "{text}\n{error}");
         }
@@ -344,9 +350,18 @@ mod tests {
         check("metric = 'a'\nbelow = { warning = 2, recover = 1 }", "recover: expected not below");
         check("metric = 'a'\nabove = { warning = 1 }\nfor = 'five'", "expected a duration");
         check("metric = 'a'\nabove = { warning = 1 }\nfor = '9d'", "for: expected");
-        check("metric = 'a'\nabove = { warning = 1 }\naggregate = 'median'", "aggregate: expected one of");
-        check("metric = 'a'\nabove = { warning = 1 }\naggregate = 'mean'", "window: the aggregate mean");
-        check("metric = 'a'\nabove = { warning = 1 }\nlabels = ['x']", "labels[0]: expected a matcher");
+        check(
+            "metric = 'a'\nabove = { warning = 1 }\naggregate = 'median'",
+            "aggregate: expected one of",
+        );
+        check(
+            "metric = 'a'\nabove = { warning = 1 }\naggregate = 'mean'",
+            "window: the aggregate mean",
+        );
+        check(
+            "metric = 'a'\nabove = { warning = 1 }\nlabels = ['x']",
+            "labels[0]: expected a matcher",
+        );
         check("metric = 'a'\nabove = { warning = 1 }\nsummary = '{{ nonsense }}'", "summary: ");
         check("metric = 'a'\nabove = { warning = 1 }\nrunbook_url = 'javascript:x'", "runbook_url");
         check("metric = 'a'\nabove = { warning = 1 }\ntypo = 1", "unknown field");

@@ -80,10 +80,7 @@ fn deviation(value: f64, before: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 /// The straight line of least squares, read `ahead_ms` after the latest point.
-fn forecast<'a>(
-    points: impl Iterator<Item = &'a Point> + Clone,
-    ahead_ms: f64,
-) -> Option<f64> {
+fn forecast<'a>(points: impl Iterator<Item = &'a Point> + Clone, ahead_ms: f64) -> Option<f64> {
     let last = points.clone().last()?;
     // Times relative to the latest point: absolute ones would cost half of the digits.
     let at = |p: &Point| p.time.since(last.time) as f64;

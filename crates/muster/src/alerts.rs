@@ -1,0 +1,85 @@
+//! `muster alerts`: watches and tells people; `muster alerts check` reads a rules file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use axum::Router;
+use daemon::grpc;
+use daemon::hint::WithHint as _;
+use storage::config::EventsKind;
+
+use crate::config::Flags;
+use crate::crew::Crew;
+use crate::data_dir::{self, DataDir};
+use crate::serving::{ALERTS_SERVICES, GRACE, Serving};
+
+/// Run the alert service alone: watch rules, remember alerts, send messages
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  muster alerts
+  muster alerts --listen 127.0.0.1:7072
+  muster alerts check /etc/muster/rules.toml
+
+`muster up` has the alert service in it. Alone it needs stores that it shares with the aggregator."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Address to serve on
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", default_value = "127.0.0.1:7072")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    data_dir: data_dir::Flag,
+    /// Listen where others can reach it although there is no access control yet
+    #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
+    insecure_no_auth: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Check a rules file without starting anything
+    Check {
+        /// Rules file (TOML)
+        file: PathBuf,
+    },
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Check { file }) = args.command {
+        let rules = ::alerts::read_rules_file(&file)?;
+        println!("{}: ok, {} rules", file.display(), rules.len());
+        return Ok(());
+    }
+    let config = args.flags.load()?;
+    if config.storage.events == EventsKind::Local {
+        let what = "storage.events: \"local\" is heard in one process only, and this one has no aggregator";
+        return Err(anyhow::anyhow!(what))
+            .hint("run `muster up`, which has the alert service in it, or choose a shared event stream");
+    }
+    let shutdown = daemon::shutdown::on_signal();
+    let mut serving = Serving::bind("alerts", args.listen, args.insecure_no_auth)?;
+    let data_dir = DataDir::open(args.data_dir)?;
+    let storing = serving.health.component("storage");
+    let stores = storage::open(&config.storage, data_dir.path()).await?;
+    storing.ready();
+
+    let alerts = ::alerts::Alerts::open(config.alerts, stores, &mut serving.metrics).await?;
+    let routes = alerts.routes();
+    let services =
+        grpc::services(routes, proto::DESCRIPTOR_SET, &ALERTS_SERVICES, &serving.health);
+    let url = serving.url();
+    let (server, router, health) = serving.finish(Router::new().merge(services));
+
+    let mut crew = Crew::default();
+    let answering = crew.stage();
+    answering.add("alerts", |stop| alerts.run(stop));
+    answering.add("server", |stop| server.serve(router, stop));
+
+    println!("Muster's alert service is listening on {url}");
+    crew.run(shutdown, &health, GRACE).await
+}
