@@ -10,8 +10,10 @@ use crate::StorageError;
 use crate::live::LiveFrame;
 
 mod local;
+mod redis;
 
 pub use local::LocalEvents;
+pub use redis::{Consumer, DeadLetter, GroupEvent, RedisEvents};
 
 /// One thing that happened to one machine.
 #[derive(Clone, Debug)]

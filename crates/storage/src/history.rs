@@ -28,6 +28,7 @@ pub(crate) mod report;
 mod report_group;
 mod retention;
 mod sqlite;
+mod timescale;
 mod transpose;
 pub(crate) mod values;
 mod windows;
@@ -35,6 +36,7 @@ mod windows;
 pub use cursor::Damaged;
 pub use retention::Retention;
 pub use sqlite::SqliteHistory;
+pub use timescale::TimescaleHistory;
 
 /// Items of one spool that arrived together.
 #[derive(Clone, Debug)]

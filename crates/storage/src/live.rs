@@ -9,8 +9,10 @@ use model::{Frame, Headline, Layout, MachineId, MachineStatus, ProcessReport, Un
 use crate::StorageError;
 
 mod memory;
+mod redis;
 
 pub use memory::MemoryLive;
+pub use redis::RedisLive;
 
 /// The right to write one machine's present. A newer lease for the same machine ends an older one.
 #[derive(Clone, Debug, PartialEq, Eq)]

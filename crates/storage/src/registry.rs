@@ -8,8 +8,10 @@ use model::{Labels, MachineFacts, MachineId, MachineStatus, UnixMillis};
 use crate::StorageError;
 
 mod sqlite;
+mod timescale;
 
 pub use sqlite::SqliteRegistry;
+pub use timescale::TimescaleRegistry;
 
 /// What is kept of a machine across restarts.
 #[derive(Clone, Debug, PartialEq)]

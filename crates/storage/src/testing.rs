@@ -1,8 +1,12 @@
 //! The real servers that tests talk to, where there are any.
 
+use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use sqlx::postgres::PgConnectOptions;
+
+use crate::postgres::Timescale;
 use crate::redis::{Redis, RedisConfig};
 use crate::secret::Secret;
 
@@ -39,13 +43,17 @@ pub(crate) async fn redis_with(prefix: &str) -> Option<Arc<Redis>> {
     Some(Redis::open(&config).await.expect("the server answers"))
 }
 
-/// Waits until it is so.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    for _ in 0..200 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("not within five seconds: {what}");
+/// A TimescaleDB with a schema of its own.
+pub(crate) async fn timescale() -> Option<Arc<Timescale>> {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let url = server("MUSTER_TEST_TIMESCALE_URL")?;
+    let options = PgConnectOptions::from_str(&url).expect("a url");
+    let mut connection = options.connect().await.expect("the server answers");
+    let schema = unique("test");
+    // The name is made of letters, digits and underscores.
+    let create = sqlx::AssertSqlSafe(format!("create schema {schema}"));
+    sqlx::raw_sql(create).execute(&mut connection).await.expect("created");
+    connection.close().await.expect("closed");
+    let options = options.options([("search_path", format!("{schema},public"))]);
+    Some(Timescale::open_with(options, 5).await.expect("opened"))
 }

@@ -26,3 +26,31 @@ mod redis_events {
 
     crate::events_contract!(needs "MUSTER_TEST_REDIS_URL", open);
 }
+
+mod timescale_history {
+    use std::sync::Arc;
+
+    use crate::history::{History, Retention, TimescaleHistory};
+    use crate::testing;
+
+    async fn open(retention: Retention) -> Arc<dyn History> {
+        let timescale = testing::timescale().await.expect("there is a server");
+        Arc::new(TimescaleHistory::new(timescale, retention))
+    }
+
+    crate::history_contract!(needs "MUSTER_TEST_TIMESCALE_URL", open);
+}
+
+mod timescale_registry {
+    use std::sync::Arc;
+
+    use crate::registry::{Registry, TimescaleRegistry};
+    use crate::testing;
+
+    async fn open() -> Arc<dyn Registry> {
+        let timescale = testing::timescale().await.expect("there is a server");
+        Arc::new(TimescaleRegistry::new(timescale))
+    }
+
+    crate::registry_contract!(needs "MUSTER_TEST_TIMESCALE_URL", open);
+}

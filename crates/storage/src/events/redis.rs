@@ -30,7 +30,6 @@ pub use group::{Consumer, DeadLetter, GroupEvent};
 #[derive(Debug)]
 pub struct RedisEvents {
     redis: Arc<Redis>,
-    origin: Origin,
     fan: Fan,
     queue: mpsc::Sender<(u64, Arc<Event>)>,
     /// Number of the latest event published here.
@@ -59,7 +58,7 @@ impl RedisEvents {
         tasks.spawn(reader.run());
         let writer = writer::Writer::new(redis.clone(), origin, queued, dropped.clone());
         tasks.spawn(writer.run());
-        Ok(Self { redis, origin, fan, queue, published: AtomicU64::new(0), dropped, _tasks: tasks })
+        Ok(Self { redis, fan, queue, published: AtomicU64::new(0), dropped, _tasks: tasks })
     }
 
     /// Events published here that did not reach other processes.

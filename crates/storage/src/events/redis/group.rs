@@ -54,7 +54,7 @@ pub struct Consumer<'a> {
 const BATCH_MAX: u64 = 64;
 const BLOCK: Duration = Duration::from_secs(1);
 /// An event that was handed out this often without an acknowledgement is set aside.
-pub const ATTEMPTS_MAX: u64 = 5;
+pub(super) const ATTEMPTS_MAX: u64 = 5;
 /// Events set aside that are kept, about.
 const DEAD_MAX: i64 = 10_000;
 const GROUP: &str = "group";
