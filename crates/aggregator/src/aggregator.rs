@@ -56,7 +56,9 @@ impl Aggregator {
             offline_after_min: config.status.offline_after.0,
             grace: config.status.grace_after_start.0,
         };
-        let roll = Arc::new(Roll::new(records, patience, Now::read()));
+        let presences = live.presences().await.context("failed to read live state")?;
+        let roll = Arc::new(Roll::new(patience));
+        roll.restore(records, presences, Now::read());
         let (queue, waiting) = Queue::new(&config.writer, metrics.clone());
         let stopping = CancellationToken::new();
         let usage = LastUsage::default();

@@ -1,6 +1,6 @@
 //! The roll call: what is known of every machine, kept in one place and written out by one task.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +35,8 @@ struct Entry {
     last_seen: UnixMillis,
     clock_skew_ms: i64,
     stream: Option<OpenStream>,
+    /// Another aggregator has or had its stream, and says how it is doing.
+    elsewhere: bool,
     news: News,
 }
 
@@ -87,26 +89,25 @@ pub(crate) struct Change {
 }
 
 impl Roll {
-    /// Begins with what the registry knows.
-    pub(crate) fn new(records: Vec<MachineRecord>, patience: Patience, now: Now) -> Self {
-        let entry = |record: MachineRecord| {
-            let pulse = Pulse::restored(record.status, record.status_since, &patience, now);
-            let entry = Entry {
-                headline: Headline::default(),
-                last_seen: record.last_seen,
-                clock_skew_ms: 0,
-                stream: None,
-                news: News { presence: true, record: false, status: false },
-                pulse,
-                record: Arc::new(record),
-            };
-            (entry.record.id, entry)
-        };
-        Self {
-            machines: Mutex::new(records.into_iter().map(entry).collect()),
-            news: Notify::new(),
-            patience,
+    pub(crate) fn new(patience: Patience) -> Self {
+        Self { machines: Mutex::default(), news: Notify::new(), patience }
+    }
+
+    /// Begins with what the registry knows, and what live state says of machines whose stream another
+    /// aggregator has.
+    pub(crate) fn restore(
+        &self,
+        records: Vec<MachineRecord>,
+        presences: Vec<(MachineId, Presence)>,
+        now: Now,
+    ) {
+        let here: HashSet<MachineId> = presences.iter().map(|(machine, _)| *machine).collect();
+        self.meet(records, now);
+        for (machine, entry) in self.lock().iter_mut() {
+            entry.elsewhere = here.contains(machine);
+            entry.news.presence = !entry.elsewhere;
         }
+        self.observe(presences, now);
     }
 
     /// A stream speaks for its machine from now on; the one that did before is fenced. Returns the token
@@ -131,6 +132,7 @@ impl Roll {
         record.last_seen = now.wall;
         entry.last_seen = now.wall;
         entry.clock_skew_ms = opening.clock_skew_ms;
+        entry.elsewhere = false;
         entry.pulse.set_interval(opening.interval);
         entry.pulse.opened(now);
         entry.news.presence = true;
@@ -204,7 +206,10 @@ impl Roll {
     /// Draws the conclusions of silence.
     fn sweep(&self, now: Now) {
         for entry in self.lock().values_mut() {
-            entry.pulse.sweep(&self.patience, now);
+            match entry.elsewhere {
+                true => entry.pulse.sweep_elsewhere(&self.patience, now),
+                false => entry.pulse.sweep(&self.patience, now),
+            }
             entry.note_status();
         }
     }
@@ -235,19 +240,56 @@ impl Roll {
         }
     }
 
-    /// Takes in machines that another aggregator registered.
+    /// Takes in machines that another aggregator registered, and what it learned about them.
     pub(crate) fn meet(&self, records: Vec<MachineRecord>, now: Now) {
         let mut machines = self.lock();
         for record in records {
+            if let Some(entry) = machines.get_mut(&record.id) {
+                if entry.elsewhere && *entry.record != record {
+                    let (status, status_since) = (entry.pulse.status(), entry.pulse.since());
+                    entry.record = Arc::new(MachineRecord { status, status_since, ..record });
+                }
+                continue;
+            }
             machines.entry(record.id).or_insert_with(|| {
                 let mut entry = Entry::new(record.id, now);
                 entry.pulse =
                     Pulse::restored(record.status, record.status_since, &self.patience, now);
                 entry.last_seen = record.last_seen;
+                entry.elsewhere = true;
                 entry.record = Arc::new(record);
                 entry
             });
         }
+    }
+
+    /// Takes over what live state says of machines that others hear: these write it, this roll only follows.
+    /// True when there is a machine that this roll has not met.
+    pub(crate) fn observe(&self, presences: Vec<(MachineId, Presence)>, now: Now) -> bool {
+        let mut unknown = false;
+        let mut machines = self.lock();
+        for (machine, presence) in presences {
+            let Some(entry) = machines.get_mut(&machine) else {
+                unknown = true;
+                continue;
+            };
+            let news = presence.last_seen > entry.last_seen || entry.elsewhere;
+            let heard =
+                presence.last_seen > entry.last_seen || entry.pulse.status() != presence.status;
+            if entry.stream.is_some() || !news || !heard {
+                continue;
+            }
+            entry.elsewhere = true;
+            entry.last_seen = presence.last_seen;
+            entry.clock_skew_ms = presence.clock_skew_ms;
+            entry.headline = presence.headline;
+            entry.pulse.set_interval(Duration::from_millis(presence.interval_ms));
+            entry.pulse.overheard(presence.status, presence.status_since, now);
+            let record = Arc::make_mut(&mut entry.record);
+            record.status = presence.status;
+            record.status_since = presence.status_since;
+        }
+        unknown
     }
 
     pub(crate) fn records(&self) -> Vec<Arc<MachineRecord>> {
@@ -290,6 +332,7 @@ impl Entry {
             last_seen: now.wall,
             clock_skew_ms: 0,
             stream: None,
+            elsewhere: false,
             news: News::default(),
         }
     }

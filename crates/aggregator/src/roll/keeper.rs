@@ -40,6 +40,7 @@ impl Keeper {
                 biased;
                 () = stopping.cancelled() => true,
                 _ = sweep.tick() => {
+                    self.observe().await;
                     self.roll.sweep(Now::read());
                     self.count();
                     false
@@ -54,6 +55,16 @@ impl Keeper {
             if last {
                 return;
             }
+        }
+    }
+
+    /// Looks at what other aggregators wrote. When live state does not answer, there is nothing to learn.
+    async fn observe(&self) {
+        let Ok(presences) = self.live.presences().await else { return };
+        if self.roll.observe(presences, Now::read())
+            && let Ok(records) = self.registry.machines().await
+        {
+            self.roll.meet(records, Now::read());
         }
     }
 

@@ -83,6 +83,27 @@ impl Pulse {
         }
     }
 
+    /// What another aggregator, which has the machine's stream, says of it.
+    pub(crate) fn overheard(&mut self, status: MachineStatus, since: UnixMillis, now: Now) {
+        self.heard = now.mono;
+        self.framed = now.mono;
+        if (self.status, self.since) != (status, since) {
+            self.status = status;
+            self.since = since;
+            self.since_mono = now.mono;
+        }
+    }
+
+    /// Draws the conclusions of silence about a machine whose stream another aggregator has, or had before
+    /// it died: with twice the patience, since that one decides first.
+    pub(crate) fn sweep_elsewhere(&mut self, patience: &Patience, now: Now) {
+        let lost = matches!(self.status, MachineStatus::Online | MachineStatus::Stale);
+        let silent = now.since(self.heard) >= 2 * self.offline_after(patience);
+        if lost && silent && now.mono >= self.grace_until {
+            self.become_(MachineStatus::Offline, now);
+        }
+    }
+
     pub(crate) fn status(&self) -> MachineStatus {
         self.status
     }
@@ -145,8 +166,7 @@ impl Pulse {
     /// Draws the conclusions of silence. Called every now and then.
     pub(crate) fn sweep(&mut self, patience: &Patience, now: Now) {
         let stale_after = (self.interval * STALE_INTERVALS).max(STALE_AFTER_MIN);
-        let offline_after = (self.interval * OFFLINE_INTERVALS).max(patience.offline_after_min);
-        let silent = now.since(self.heard) >= offline_after;
+        let silent = now.since(self.heard) >= self.offline_after(patience);
         match self.status {
             MachineStatus::Online if now.since(self.framed) >= stale_after => {
                 self.become_(MachineStatus::Stale, now);
@@ -165,6 +185,10 @@ impl Pulse {
             }
             MachineStatus::Online | MachineStatus::Stale => {}
         }
+    }
+
+    fn offline_after(&self, patience: &Patience) -> Duration {
+        (self.interval * OFFLINE_INTERVALS).max(patience.offline_after_min)
     }
 
     fn become_(&mut self, status: MachineStatus, now: Now) {
@@ -331,6 +355,22 @@ mod tests {
         Story::restored(Stopped).after_ms(100_000).is(Stopped);
         Story::restored(Asleep).after_ms(100_000).is(Asleep);
         Story::restored(Offline).after_ms(100_000).is(Offline);
+    }
+
+    #[test]
+    fn a_machine_of_an_aggregator_that_died_is_offline_after_twice_the_time() {
+        let since = UnixMillis(7);
+        let mut story = Story::begins().then(|p, now| p.overheard(Online, since, now)).is(Online);
+        let sweep = |mut story: Story, ms: u64| {
+            story.now = story.now.plus_ms(ms);
+            story.pulse.sweep_elsewhere(&PATIENCE, story.now);
+            story
+        };
+        story = sweep(story, 29_999).is(Online);
+        assert_eq!(story.pulse.since(), since);
+        sweep(story, 1).is(Offline);
+        let stopped = Story::begins().then(|p, now| p.overheard(Stopped, since, now));
+        sweep(stopped, 100_000).is(Stopped);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) struct Cluster {
     address: SocketAddr,
     metrics: Registry,
     config: Config,
-    dir: TempDir,
+    dir: Arc<TempDir>,
     shutdown: CancellationToken,
     ran: JoinHandle<anyhow::Result<()>>,
     served: JoinHandle<anyhow::Result<()>>,
@@ -64,11 +64,20 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(config: Config) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), config).await
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), config).await
     }
 
-    async fn start_in(dir: TempDir, config: Config) -> Self {
+    async fn start_in(dir: Arc<TempDir>, config: Config) -> Self {
         let stores = storage::open(&storage::Config::default(), dir.path()).await.unwrap();
+        Self::start_on(stores, dir, config).await
+    }
+
+    /// Another aggregator on the same stores.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::start_on(self.stores.clone(), self.dir.clone(), self.config.clone()).await
+    }
+
+    async fn start_on(stores: Stores, dir: Arc<TempDir>, config: Config) -> Self {
         let gate = Gate::open();
         let history = Arc::new(GatedHistory::new(stores.history.clone(), gate.clone()));
         let gated = Stores { history, ..stores.clone() };
@@ -107,13 +116,21 @@ impl Cluster {
     }
 
     pub(crate) async fn machine(&self, reference: &str) -> v1::Machine {
+        self.known_machine(reference).await.unwrap()
+    }
+
+    async fn known_machine(&self, reference: &str) -> Option<v1::Machine> {
         let request = v1::GetMachineRequest { machine: reference.into() };
-        self.state().await.get_machine(request).await.unwrap().into_inner().machine.unwrap()
+        let answer = self.state().await.get_machine(request).await;
+        match answer {
+            Err(status) if status.code() == tonic::Code::NotFound => None,
+            answer => answer.unwrap().into_inner().machine,
+        }
     }
 
     pub(crate) async fn becomes(&self, reference: &str, status: v1::MachineStatus) -> v1::Machine {
         eventually(&format!("{reference} is {status:?}"), || async {
-            let machine = self.machine(reference).await;
+            let machine = self.known_machine(reference).await?;
             (machine.status() == status).then_some(machine)
         })
         .await
@@ -132,7 +149,7 @@ impl Cluster {
     }
 
     /// Ends it in good order and leaves its files.
-    pub(crate) async fn stop(self) -> (TempDir, Config) {
+    pub(crate) async fn stop(self) -> (Arc<TempDir>, Config) {
         self.shutdown.cancel();
         self.ran.await.unwrap().unwrap();
         self.served.await.unwrap().unwrap();

@@ -148,7 +148,8 @@ async fn the_series_of_one_machine_are_limited() {
 #[tokio::test]
 async fn a_stream_that_does_not_begin_with_a_good_hello_is_ended_with_the_reason() {
     let cluster = Cluster::start().await;
-    let cases: [(fn(&Collector) -> Message, Code, &str); 4] = [
+    type Case = (fn(&Collector) -> Message, Code, &'static str);
+    let cases: [Case; 4] = [
         (
             |_| Message::Frame(frame(&layout(), now(), &[0.0; 3])),
             Code::InvalidArgument,

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The first frame of a run is written against zeros. On the reference data this takes 1.6 bytes a value
-//! at some 10 ns; a general compressor over so few frames takes as much space and a hundred times the
+//! at some 20 ns; a general compressor over so few frames takes as much space and a hundred times the
 //! time.
 
 const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
