@@ -68,6 +68,8 @@ impl Browser {
                 return None;
             }
         };
+        // The driver's client is built without a provider of its own; it speaks to loopback without TLS.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut wishes = DesiredCapabilities::chrome();
         for argument in
             ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
