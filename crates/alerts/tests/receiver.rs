@@ -1,4 +1,10 @@
 //! A receiver of messages: a small HTTP server that remembers what it got and answers as it is told.
+//! Shared by tests and benchmarks, which use different parts of it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test includes this file as a module of its own"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

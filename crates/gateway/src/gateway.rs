@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::middleware::{from_fn, map_response};
-use axum::routing::{any, get};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::{any, get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
@@ -13,8 +13,11 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use crate::assets::Assets;
 use crate::live::Hub;
-use crate::upstream::Upstream;
+use crate::upstream::{Alerts, Upstream};
 use crate::{Config, api, assets, live, pages, security};
+
+/// A rule with everything in it is a few kilobytes.
+const FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves the dashboard from what one aggregator answers.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub struct Gateway {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) upstream: Upstream,
+    pub(crate) alerts: Alerts,
     pub(crate) hub: Arc<Hub>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) config: Arc<Config>,
@@ -46,11 +50,13 @@ impl Gateway {
                 )
             })?;
         }
+        let alerts = Alerts::new(aggregator.clone());
         let upstream = Upstream::new(aggregator);
         let hub = Hub::new(upstream.clone(), config.viewers_max, metrics);
         let assets = Assets::embedded();
         let shared = Shared {
             upstream,
+            alerts,
             hub: Arc::new(hub),
             assets: Arc::new(assets),
             config: config.into(),
@@ -69,6 +75,7 @@ impl Gateway {
             .route("/machines/{machine}/who", get(pages::who))
             .route("/add", get(pages::add))
             .route("/about/health", get(pages::health))
+            .merge(alert_routes())
             .route("/ws", any(live::upgrade))
             .route("/static/{version}/{*path}", get(assets::serve))
             .route("/favicon.ico", get(assets::favicon))
@@ -82,7 +89,7 @@ impl Gateway {
             .route("/api/{*path}", any(api::not_found))
             .fallback(pages::not_found)
             .layer(CompressionLayer::new().compress_when(compress))
-            .layer(from_fn(security::only_reading))
+            .layer(from_fn_with_state(self.shared.clone(), security::reading_and_own_forms))
             .layer(map_response(security::add_headers))
             .with_state(self.shared.clone())
     }
@@ -92,4 +99,25 @@ impl Gateway {
         self.shared.hub.run(shutdown).await;
         Ok(())
     }
+}
+
+/// The only pages with forms that change something.
+fn alert_routes() -> Router<Shared> {
+    use pages::alerts;
+    Router::new()
+        .route("/alerts", get(alerts::alerts))
+        .route("/alerts/new", get(alerts::rule_new))
+        .route("/alerts/save", post(alerts::rule_save))
+        .route("/alerts/test", post(alerts::rule_test))
+        .route("/alerts/rules/{id}", get(alerts::rule_edit))
+        .route("/alerts/rules/{id}/switch", post(alerts::rule_switch))
+        .route("/alerts/rules/{id}/delete", post(alerts::rule_delete))
+        .route("/alerts/{alert}/acknowledge", post(alerts::acknowledge))
+        .route("/alerts/silences", post(alerts::silence))
+        .route("/alerts/silences/{id}/end", post(alerts::silence_end))
+        .route("/alerts/channels", post(alerts::channel_create))
+        .route("/alerts/channels/{id}/delete", post(alerts::channel_delete))
+        .route("/alerts/channels/{id}/test", post(alerts::channel_test))
+        .route("/alerts/dead/{id}/retry", post(alerts::dead_retry))
+        .layer(axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX))
 }

@@ -2,6 +2,7 @@
 //! later cannot differ from what was there first.
 
 mod add;
+pub(crate) mod alerts;
 pub(crate) mod charts;
 mod events;
 mod fleet;

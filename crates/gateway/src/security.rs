@@ -1,7 +1,7 @@
 //! What every answer says to the browser, and who may open the WebSocket.
 
 use anyhow::{Context as _, bail};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{
     ALLOW, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
@@ -9,6 +9,8 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+
+use crate::gateway::Shared;
 
 /// Nothing inline, nothing from elsewhere, no eval: a label that gets past the escaping stays text.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
@@ -28,17 +30,39 @@ pub(crate) async fn add_headers(mut response: Response) -> Response {
     response
 }
 
-/// Nothing here changes anything, so nothing but reading is answered.
-pub(crate) async fn only_reading(request: Request, next: Next) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::CONNECT) {
-        return next.run(request).await;
+/// Only the forms of the alert pages change anything. Everywhere else nothing but reading is answered.
+pub(crate) async fn reading_and_own_forms(
+    State(shared): State<Shared>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let own_form = request.uri().path().starts_with("/alerts/");
+    match *request.method() {
+        Method::GET | Method::HEAD | Method::CONNECT => next.run(request).await,
+        Method::POST if own_form => {
+            let allowed = &shared.config.allowed_origins;
+            let checked = check_form(request.headers(), request.uri(), allowed);
+            match checked {
+                Ok(()) => next.run(request).await,
+                Err(problem) => (StatusCode::FORBIDDEN, problem).into_response(),
+            }
+        }
+        _ => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(ALLOW, "GET, HEAD")],
+            "only GET and HEAD are answered here\n",
+        )
+            .into_response(),
     }
-    (
-        StatusCode::METHOD_NOT_ALLOWED,
-        [(ALLOW, "GET, HEAD")],
-        "only GET and HEAD are answered here\n",
-    )
-        .into_response()
+}
+
+/// A form may only be sent from a page of this dashboard: a foreign page must not be able to use the
+/// browser of whoever visits it. Every browser says the origin with a POST, so one without is refused.
+fn check_form(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Result<(), &'static str> {
+    if !headers.contains_key(ORIGIN) {
+        return Err("this form was sent without an origin\n");
+    }
+    check_origin(headers, uri, allowed).map_err(|_| "this form was sent from another site\n")
 }
 
 /// `Err` names the origin that may not. A client without an `Origin` is no browser, so no foreign page
@@ -80,6 +104,23 @@ pub(crate) fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_forms_of_this_host_are_taken() {
+        fn check(origin: Option<&str>, may: bool) {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "box:7070".parse().expect("header"));
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().expect("header"));
+            }
+            let answer = check_form(&headers, &Uri::from_static("/alerts/save"), &[]);
+            assert_eq!(answer.is_ok(), may, "{origin:?}");
+        }
+        check(Some("http://box:7070"), true);
+        check(Some("http://evil.example"), false);
+        check(Some("null"), false);
+        check(None, false);
+    }
 
     #[test]
     fn only_pages_of_this_host_may_open_the_socket() {

@@ -11,6 +11,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// 1,000 machines with many labels fit many times over.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+mod alerts;
+
+pub(crate) use alerts::Alerts;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {
     state: StateServiceClient<proto::Link>,

@@ -61,7 +61,7 @@ fn mail_from_proto(mail: v1::EmailChannel) -> Result<Mail, FieldError> {
         }
     };
     let tls = match Wire::try_from(mail.tls) {
-        Ok(Wire::Unspecified | Wire::Starttls) => Tls::StartTls,
+        Ok(Wire::Unspecified | Wire::Starttls) => Tls::Starttls,
         Ok(Wire::Implicit) => Tls::Implicit,
         Ok(Wire::None) => Tls::None,
         Err(_) => {
@@ -123,7 +123,7 @@ fn mail_to_proto(mail: Mail) -> v1::EmailChannel {
         host: mail.host,
         port: mail.port.into(),
         tls: match mail.tls {
-            Tls::StartTls => Wire::Starttls,
+            Tls::Starttls => Wire::Starttls,
             Tls::Implicit => Wire::Implicit,
             Tls::None => Wire::None,
         }

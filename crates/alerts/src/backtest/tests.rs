@@ -52,7 +52,7 @@ fn live(
 ) -> Vec<Change> {
     let mut engine = Engine::new(100, UnixMillis(0));
     let mut steps = Vec::new();
-    engine.set_rules(&[rule.clone()], UnixMillis(0), &mut steps);
+    engine.set_rules(std::slice::from_ref(rule), UnixMillis(0), &mut steps);
     engine.set_machine(machine(), Identity::default(), UnixMillis(0), &mut steps);
     engine.set_status(machine(), MachineStatus::Online, UnixMillis(0), &mut steps);
     let delays = delays.iter().cycle();

@@ -216,7 +216,9 @@ impl Instance {
         let verdict = limit.verdict(reading.value);
         self.value = reading.value;
         let trouble = matches!(verdict, Verdict::Trouble(_));
-        if !reading.complete && !(trouble && grows_worse(aggregate, limit.side)) {
+        // A part of the window is enough only where more values cannot make it better.
+        let enough = reading.complete || trouble && grows_worse(aggregate, limit.side);
+        if !enough {
             return;
         }
         if trouble || !self.life.is_calm() {

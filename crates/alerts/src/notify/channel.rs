@@ -61,7 +61,7 @@ pub(crate) struct Mail {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Tls {
-    StartTls,
+    Starttls,
     Implicit,
     None,
 }

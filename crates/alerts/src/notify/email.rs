@@ -82,7 +82,7 @@ fn transport(mail: &Mail, timeout: Duration) -> Result<AsyncSmtpTransport<Tokio1
     let parameters = || TlsParameters::new(mail.host.clone()).map_err(|e| e.to_string());
     let tls = match mail.tls {
         // Required, not opportunistic: who cuts STARTTLS out of the answer must not read along.
-        Tls::StartTls => SmtpTls::Required(parameters()?),
+        Tls::Starttls => SmtpTls::Required(parameters()?),
         Tls::Implicit => SmtpTls::Wrapper(parameters()?),
         Tls::None => SmtpTls::None,
     };

@@ -284,7 +284,7 @@ fn a_bad_address_is_refused_with_its_field_and_without_its_secret() {
             to: vec!["a@b.org".into()],
         })
     };
-    check(mail(Tls::StartTls, "nobody"), "email.from: ");
+    check(mail(Tls::Starttls, "nobody"), "email.from: ");
     check(mail(Tls::None, "a@b.org"), "email.tls: ");
 }
 

@@ -43,7 +43,8 @@ async fn told(receiver: &Receiver, count: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_made_by_grpcurl_fires_is_told_once_across_a_crash_and_is_resolved() {
     let receiver = Receiver::start(Manner::Status(200)).await;
-    let mut cluster = Cluster::start("up", &[("MUSTER_ALERTS__NOTIFY__GROUP_INTERVAL", "0s")]).await;
+    let mut cluster =
+        Cluster::start("up", &[("MUSTER_ALERTS__NOTIFY__GROUP_INTERVAL", "0s")]).await;
     let hook = json!({ "channel": { "name": "hook", "webhook": { "url": receiver.url } } });
     call(&cluster, "AlertConfigService/CreateChannel", hook).await;
     let rule = json!({ "rule": {
@@ -100,6 +101,57 @@ async fn a_rule_made_by_grpcurl_fires_is_told_once_across_a_crash_and_is_resolve
     assert_eq!(tested["incidents"].as_array().map(Vec::len), Some(1), "{tested}");
 }
 
+/// POST of a form, as a browser on a page of `origin` sends it: status and `location`.
+async fn post(cluster: &Cluster, path: &str, origin: &str, body: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = cluster.address;
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\norigin: {origin}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).await.expect("sends");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("answers");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.get(9..12).and_then(|code| code.parse().ok()).expect("a status line");
+    let location = answer.lines().find_map(|line| line.strip_prefix("location: "));
+    (status, location.unwrap_or("").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_made_tested_switched_and_deleted_on_the_dashboard() {
+    let cluster = Cluster::up().await;
+    let own = cluster.url();
+    let (status, page) = cluster.get("/alerts").await;
+    assert!(status == 200 && page.contains("disk nearly full"), "the default rules are there");
+    assert_eq!(cluster.get("/alerts/new").await.0, 200);
+
+    let rule = "name=Busy&metric=system.cpu.utilization&signal=mean&window=1m&side=above&warning=0.9&for=30s";
+    let (status, _) = post(&cluster, "/alerts/save", "http://evil.example", rule).await;
+    assert_eq!(status, 403, "a page of another site cannot use this browser");
+    let (status, location) = post(&cluster, "/alerts/save", &own, rule).await;
+    assert_eq!((status, location.as_str()), (303, "../alerts"));
+    let (_, page) = cluster.get("/alerts").await;
+    assert!(page.contains("system.cpu.utilization, mean over 1m, above 0.9, for 30s"), "{page}");
+    let (status, editor) = cluster.get("/alerts/rules/busy").await;
+    assert!(status == 200 && editor.contains("value=\"0.9\""), "{editor}");
+
+    let wrong = rule.replace("0.9", "lots");
+    let (status, _) = post(&cluster, "/alerts/save", &own, &wrong).await;
+    assert_eq!(status, 200, "the form is shown again");
+    assert_eq!(post(&cluster, "/alerts/test", &own, rule).await.0, 200);
+    let (status, _) = post(&cluster, "/alerts/rules/busy/switch", &own, "enabled=false").await;
+    assert_eq!(status, 303);
+    assert!(cluster.get("/alerts").await.1.contains("Switch on"));
+    assert_eq!(post(&cluster, "/alerts/rules/busy/delete", &own, "").await.0, 303);
+    assert!(!cluster.get("/alerts").await.1.contains("Busy"));
+    let silence = "matchers=host.name%3Dx&length=2h&author=ann&comment=why+not";
+    assert_eq!(post(&cluster, "/alerts/silences", &own, silence).await.0, 303);
+    assert!(cluster.get("/alerts").await.1.contains("why not"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rules_file_is_checked_without_starting_anything() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -108,10 +160,12 @@ async fn a_rules_file_is_checked_without_starting_anything() {
         std::fs::write(&file, text).expect("written");
         let output = crate::process::muster().args(["alerts", "check"]).arg(&file).output();
         let output = output.expect("runs");
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         (output.status.success(), said.into_owned())
     };
-    let good = "[[rules]]\nname = 'cpu'\nmetric = 'system.cpu.utilization'\nabove = { warning = 0.8 }\n";
+    let good =
+        "[[rules]]\nname = 'cpu'\nmetric = 'system.cpu.utilization'\nabove = { warning = 0.8 }\n";
     let (ok, said) = check(good);
     assert!(ok && said.contains("ok, 1 rules"), "{said}");
     let (ok, said) = check(&format!("{good}for = 'five'\n"));

@@ -1,0 +1,214 @@
+//! What the buttons of the alert pages do. Each is a plain form, so it works without scripts; afterwards
+//! the browser is sent back to the page, so that reloading does nothing twice.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use model::UnixMillis;
+use proto::convert::timestamp_to_proto;
+use proto::v1;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tonic::Status;
+
+use super::{form, show};
+use crate::api::now_ms;
+use crate::gateway::Shared;
+
+/// The fields of a form.
+pub(crate) struct Fields<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Fields<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let body = Bytes::from_request(request, state).await.map_err(|e| e.into_response())?;
+        let refuse = || (StatusCode::BAD_REQUEST, "the form cannot be read\n").into_response();
+        // A body of a form is written like a query.
+        let query = std::str::from_utf8(&body).map_err(|_| refuse())?;
+        let uri: Uri = format!("/?{query}").parse().map_err(|_| refuse())?;
+        let Query(fields) = Query::try_from_uri(&uri).map_err(|_| refuse())?;
+        Ok(Self(fields))
+    }
+}
+
+/// Back to the page, or the page with what went wrong.
+async fn done<T>(shared: &Shared, uri: &Uri, up: &str, outcome: Result<T, Status>) -> Response {
+    match outcome {
+        Ok(_) => Redirect::to(&format!("{up}alerts")).into_response(),
+        Err(status) => {
+            let said = format!("That did not work: {}", status.message());
+            Box::pin(show(shared, uri, said)).await
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+pub(crate) struct Comment {
+    author: String,
+    comment: String,
+}
+
+impl Default for Comment {
+    fn default() -> Self {
+        Self { author: "dashboard".to_owned(), comment: String::new() }
+    }
+}
+
+pub(crate) async fn acknowledge(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(alert_id): Path<String>,
+    Fields(fields): Fields<Comment>,
+) -> Response {
+    let Comment { author, comment } = fields;
+    let request = v1::AcknowledgeRequest { alert_id, author, comment };
+    done(&shared, &uri, "../../", shared.alerts.acknowledge(request).await).await
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NewSilence {
+    matchers: String,
+    length: String,
+    author: String,
+    comment: String,
+}
+
+pub(crate) async fn silence(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Fields(fields): Fields<NewSilence>,
+) -> Response {
+    let outcome = match new_silence(fields) {
+        Ok(silence) => {
+            let request = v1::CreateSilenceRequest { silence: Some(silence) };
+            shared.alerts.create_silence(request).await.map(drop)
+        }
+        Err(problem) => Err(Status::invalid_argument(problem)),
+    };
+    done(&shared, &uri, "../", outcome).await
+}
+
+fn new_silence(fields: NewSilence) -> Result<v1::Silence, String> {
+    let length: daemon::config::Span = fields.length.parse().map_err(|e| format!("length: {e}"))?;
+    let ms = i64::try_from(length.get().as_millis()).unwrap_or(i64::MAX);
+    let end = UnixMillis(now_ms()) + ms;
+    Ok(v1::Silence {
+        matchers: form::matchers_from_text("matchers", &fields.matchers)?,
+        end: Some(timestamp_to_proto(end)),
+        author: fields.author,
+        comment: fields.comment,
+        ..Default::default()
+    })
+}
+
+pub(crate) async fn silence_end(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(id): Path<String>,
+) -> Response {
+    let outcome = shared.alerts.end_silence(v1::EndSilenceRequest { id }).await;
+    done(&shared, &uri, "../../../", outcome).await
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Switch {
+    enabled: bool,
+}
+
+pub(crate) async fn rule_switch(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(id): Path<String>,
+    Fields(Switch { enabled }): Fields<Switch>,
+) -> Response {
+    let request = v1::SetRuleEnabledRequest { id, enabled };
+    done(&shared, &uri, "../../../", shared.alerts.set_rule_enabled(request).await).await
+}
+
+pub(crate) async fn rule_delete(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(id): Path<String>,
+) -> Response {
+    let outcome = shared.alerts.delete_rule(v1::DeleteRuleRequest { id, revision: 0 }).await;
+    done(&shared, &uri, "../../../", outcome).await
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NewChannel {
+    name: String,
+    kind: String,
+    address: String,
+    secret: String,
+}
+
+pub(crate) async fn channel_create(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Fields(fields): Fields<NewChannel>,
+) -> Response {
+    let channel = Some(new_channel(fields));
+    let outcome = shared.alerts.create_channel(v1::CreateChannelRequest { channel }).await;
+    done(&shared, &uri, "../", outcome).await
+}
+
+/// The kinds that one address and one secret describe; the others are made by RPC.
+fn new_channel(fields: NewChannel) -> v1::Channel {
+    use v1::channel::Kind;
+    let NewChannel { name, kind, address: url, secret } = fields;
+    let url = url.trim().to_owned();
+    let kind = match kind.as_str() {
+        "webhook" => Some(Kind::Webhook(v1::WebhookChannel { url, secret })),
+        "slack" => Some(Kind::Slack(v1::SlackChannel { url })),
+        "discord" => Some(Kind::Discord(v1::DiscordChannel { url })),
+        "teams" => Some(Kind::Teams(v1::TeamsChannel { url })),
+        "alertmanager" => Some(Kind::Alertmanager(v1::AlertmanagerChannel { url })),
+        "pagerduty" => {
+            Some(Kind::Pagerduty(v1::PagerDutyChannel { routing_key: secret, api_url: url }))
+        }
+        "ntfy" => {
+            // https://ntfy.sh/topic
+            let (server, topic) = url.rsplit_once('/').unwrap_or(("", &url));
+            let (server_url, topic) = (server.to_owned(), topic.to_owned());
+            Some(Kind::Ntfy(v1::NtfyChannel { server_url, topic, token: secret }))
+        }
+        _ => None,
+    };
+    v1::Channel { name: name.trim().to_owned(), kind, ..Default::default() }
+}
+
+pub(crate) async fn channel_delete(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(id): Path<String>,
+) -> Response {
+    let request = v1::DeleteChannelRequest { id, revision: 0 };
+    done(&shared, &uri, "../../../", shared.alerts.delete_channel(request).await).await
+}
+
+pub(crate) async fn channel_test(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(id): Path<String>,
+) -> Response {
+    let said = match shared.alerts.test_channel(v1::TestChannelRequest { id }).await {
+        Ok(answer) if answer.delivered => format!("The test message arrived: {}", answer.detail),
+        Ok(answer) => format!("The test message did not arrive: {}", answer.detail),
+        Err(status) => format!("That did not work: {}", status.message()),
+    };
+    Box::pin(show(&shared, &uri, said)).await
+}
+
+pub(crate) async fn dead_retry(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(id): Path<i64>,
+) -> Response {
+    let outcome = shared.alerts.retry_dead_notice(v1::RetryDeadNoticeRequest { id }).await;
+    done(&shared, &uri, "../../../", outcome).await
+}
