@@ -9,6 +9,7 @@ use crate::config::Flags;
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
 use crate::serving::{AGGREGATOR_SERVICES, GRACE, Serving};
+use crate::stores;
 
 /// Run the aggregator alone: take frames in, keep them, answer gRPC queries
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     storing.ready();
 
     let metrics = &mut serving.metrics;
+    let watched = stores.clone();
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
     let routes = aggregator.routes();
     let services =
@@ -50,6 +52,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut crew = Crew::default();
     let answering = crew.stage();
     answering.add("aggregator", |stop| aggregator.run(stop));
+    answering.add("stores", |stop| stores::watch(watched, storing, stop));
     answering.add("server", |stop| server.serve(router, stop));
 
     println!("Muster's aggregator is listening on {url}");

@@ -18,6 +18,7 @@ mod exposure;
 mod gateway;
 mod health;
 mod serving;
+mod stores;
 mod up;
 
 // glibc keeps what many threads freed; a server that runs for months must give it back.

@@ -87,7 +87,11 @@ impl Breaker {
                 return;
             }
             State::Closed { .. } => {
-                tracing::warn!(store = self.store, reason, "store is down; calls to it fail at once until it is back");
+                tracing::warn!(
+                    store = self.store,
+                    reason,
+                    "store is down; calls to it fail at once until it is back"
+                );
                 PAUSE_MIN
             }
             State::Open { pause, .. } => (*pause * 2).min(PAUSE_MAX),

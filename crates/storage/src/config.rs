@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use daemon::config::{Bytes, Span};
 use serde::Deserialize;
 
+use crate::postgres::TimescaleConfig;
+use crate::redis::RedisConfig;
+
 /// Configuration of all stores. `Default` needs nothing else installed.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,21 +18,25 @@ pub struct Config {
 }
 
 /// Where the present is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LiveKind {
     /// In this process.
     #[default]
     Memory,
+    /// Shared by several processes.
+    Redis(RedisConfig),
 }
 
 /// What carries events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventsKind {
     /// This process alone.
     #[default]
     Local,
+    /// Between several processes.
+    Redis(RedisConfig),
 }
 
 /// Where the past and the register of machines are kept.
@@ -45,12 +52,14 @@ pub struct HistoryConfig {
     pub size_max: Bytes,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HistoryKind {
     /// One file, embedded.
     #[default]
     Sqlite,
+    /// PostgreSQL with TimescaleDB, shared by several processes. What alerts remember stays in the file.
+    Timescale(TimescaleConfig),
 }
 
 /// How long each kind of thing is kept.

@@ -25,7 +25,7 @@ use failure::{Failure, Outcome};
 pub(crate) const STORE: &str = "timescaledb";
 
 /// How to reach the server.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimescaleConfig {
     /// `postgres://user:password@host[:port]/database[?sslmode=verify-full]`

@@ -28,7 +28,7 @@ use layouts::Layouts;
 pub(crate) const STORE: &str = "redis";
 
 /// How to reach the server.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS.

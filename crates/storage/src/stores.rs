@@ -1,16 +1,19 @@
 //! Opening all stores as configured.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::alerting::{Alerting, SqliteAlerting};
-use crate::config::{Config, EventsKind, HistoryKind, LiveKind};
-use crate::events::{EventStream, LocalEvents};
-use crate::history::{History, Retention, SqliteHistory};
-use crate::live::{LiveState, MemoryLive};
-use crate::registry::{Registry, SqliteRegistry};
-use crate::sqlite::Database;
 use crate::StorageError;
+use crate::alerting::{Alerting, SqliteAlerting};
+use crate::breaker::Breaker;
+use crate::config::{Config, EventsKind, HistoryConfig, HistoryKind, LiveKind};
+use crate::events::{EventStream, LocalEvents, RedisEvents};
+use crate::history::{History, Retention, SqliteHistory, TimescaleHistory};
+use crate::live::{LiveState, MemoryLive, RedisLive};
+use crate::postgres::Timescale;
+use crate::redis::{Redis, RedisConfig};
+use crate::registry::{Registry, SqliteRegistry, TimescaleRegistry};
+use crate::sqlite::Database;
 
 /// One adapter for each port. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub struct Stores {
     pub history: Arc<dyn History>,
     pub registry: Arc<dyn Registry>,
     pub alerting: Arc<dyn Alerting>,
+    /// Tell which servers are down; empty when all stores are embedded.
+    pub breakers: Vec<Arc<Breaker>>,
 }
 
 /// Opens the stores; embedded ones keep their files in `data_dir`, which is created where it is missing.
@@ -27,31 +32,108 @@ pub struct Stores {
 /// # Errors
 /// `CannotOpen`, with a hint, when a person must look.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageError> {
-    let live: Arc<dyn LiveState> = match config.live {
+    let mut servers = Servers::default();
+    let live: Arc<dyn LiveState> = match &config.live {
         LiveKind::Memory => Arc::new(MemoryLive::default()),
+        LiveKind::Redis(redis) => Arc::new(RedisLive::new(servers.redis(redis).await?)),
     };
-    let events: Arc<dyn EventStream> = match config.events {
+    let events: Arc<dyn EventStream> = match &config.events {
         EventsKind::Local => Arc::new(LocalEvents::default()),
+        EventsKind::Redis(redis) => Arc::new(RedisEvents::open(servers.redis(redis).await?).await?),
     };
-    let (history, registry, alerting): (Arc<dyn History>, Arc<dyn Registry>, Arc<dyn Alerting>) = match config.history.kind {
-        HistoryKind::Sqlite => {
-            let file = config.history.path.as_deref().unwrap_or(Path::new("muster.db"));
-            let file = data_dir.join(file);
-            if let Some(folder) = file.parent() {
-                std::fs::create_dir_all(folder).map_err(|e| StorageError::CannotOpen {
-                    what: folder.display().to_string(),
-                    reason: format!("the directory cannot be created: {e}"),
-                    hint: "check that this user may write there, or choose another with --data-dir",
-                })?;
-            }
-            let database = Database::open(&file).await?;
-            let retention = Retention::from(&config.history);
+    let database = Database::open(&file(&config.history, data_dir)?).await?;
+    let retention = Retention::from(&config.history);
+    let (history, registry): (Arc<dyn History>, Arc<dyn Registry>) = match &config.history.kind {
+        HistoryKind::Sqlite => (
+            Arc::new(SqliteHistory::new(database.clone(), retention)),
+            Arc::new(SqliteRegistry::new(database.clone())),
+        ),
+        HistoryKind::Timescale(timescale) => {
+            let timescale = Timescale::open(timescale).await?;
+            servers.breakers.push(timescale.breaker());
             (
-                Arc::new(SqliteHistory::new(database.clone(), retention)),
-                Arc::new(SqliteRegistry::new(database.clone())),
-                Arc::new(SqliteAlerting::new(database)),
+                Arc::new(TimescaleHistory::new(timescale.clone(), retention)),
+                Arc::new(TimescaleRegistry::new(timescale)),
             )
         }
     };
-    Ok(Stores { live, events, history, registry, alerting })
+    let alerting = Arc::new(SqliteAlerting::new(database));
+    Ok(Stores { live, events, history, registry, alerting, breakers: servers.breakers })
+}
+
+/// Servers that were connected to; one that serves two ports is connected to once.
+#[derive(Default)]
+struct Servers {
+    redis: Vec<(RedisConfig, Arc<Redis>)>,
+    breakers: Vec<Arc<Breaker>>,
+}
+
+impl Servers {
+    async fn redis(&mut self, config: &RedisConfig) -> Result<Arc<Redis>, StorageError> {
+        if let Some((_, redis)) = self.redis.iter().find(|(known, _)| known == config) {
+            return Ok(redis.clone());
+        }
+        let redis = Redis::open(config).await?;
+        self.breakers.push(redis.breaker());
+        self.redis.push((config.clone(), redis.clone()));
+        Ok(redis)
+    }
+}
+
+fn file(config: &HistoryConfig, data_dir: &Path) -> Result<PathBuf, StorageError> {
+    let file = data_dir.join(config.path.as_deref().unwrap_or(Path::new("muster.db")));
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| StorageError::CannotOpen {
+            what: folder.display().to_string(),
+            reason: format!("the directory cannot be created: {e}"),
+            hint: "check that this user may write there, or choose another with --data-dir",
+        })?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::load_with;
+
+    use super::*;
+
+    fn configured(variables: &[(&str, &str)]) -> Config {
+        #[derive(Debug, Default, serde::Deserialize)]
+        struct Whole {
+            storage: Config,
+        }
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        load_with::<Whole>(None, variables).expect("accepted").storage
+    }
+
+    #[test]
+    fn servers_are_chosen_by_the_environment_and_their_passwords_are_not_shown() {
+        let config = configured(&[
+            ("MUSTER_STORAGE__LIVE__REDIS__URL", "redis://:hunter2@cache:6379/0"),
+            ("MUSTER_STORAGE__EVENTS__REDIS__URL", "redis://:hunter2@cache:6379/0"),
+            ("MUSTER_STORAGE__HISTORY__KIND__TIMESCALE__URL", "postgres://m:hunter2@db/muster"),
+        ]);
+        let LiveKind::Redis(live) = &config.live else { panic!("{config:?}") };
+        assert_eq!(config.events, EventsKind::Redis(live.clone()));
+        assert!(matches!(&config.history.kind, HistoryKind::Timescale(t) if t.connections == 20));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_with_a_hint_and_without_its_password() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        for variable in
+            ["MUSTER_STORAGE__LIVE__REDIS__URL", "MUSTER_STORAGE__HISTORY__KIND__TIMESCALE__URL"]
+        {
+            for url in
+                ["redis://:hunter2@127.0.0.1:1", "postgres://m:hunter2@127.0.0.1:1/m", ":hunter2"]
+            {
+                let config = configured(&[(variable, url)]);
+                let error = open(&config, folder.path()).await.expect_err("nothing is there");
+                let text = error.to_string();
+                assert!(text.contains("hint:") && !text.contains("hunter2"), "{text}");
+            }
+        }
+    }
 }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use model::{LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
 
 use super::{
-    Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries, Tier,
-    Usage,
+    Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries,
+    Tier, Usage,
 };
 use crate::StorageError;
 use crate::postgres::Timescale;
@@ -171,3 +171,6 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
         .await
         .map_err(|e| unavailable(format!("maintenance was interrupted: {e}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,10 @@ impl RedisLive {
     }
 
     /// Layouts in use with the time of their latest frame, by time; nothing for an unknown machine.
-    async fn in_use(&self, machine: MachineId) -> Result<Vec<(LayoutId, UnixMillis)>, StorageError> {
+    async fn in_use(
+        &self,
+        machine: MachineId,
+    ) -> Result<Vec<(LayoutId, UnixMillis)>, StorageError> {
         let client = self.redis.of(machine);
         let key = self.redis.keys.latest(machine);
         let scored: Vec<(String, f64)> =
@@ -89,9 +92,9 @@ fn frame(layout: LayoutId, time: UnixMillis, bytes: &[u8]) -> Result<Frame, Stor
 }
 
 fn named_frame(name: &str, bytes: &[u8]) -> Result<Frame, StorageError> {
-    let parsed = name.split_once(':').and_then(|(layout, time)| {
-        Some((layout_id(layout).ok()?, UnixMillis(time.parse().ok()?)))
-    });
+    let parsed = name
+        .split_once(':')
+        .and_then(|(layout, time)| Some((layout_id(layout).ok()?, UnixMillis(time.parse().ok()?))));
     let (layout, time) =
         parsed.ok_or_else(|| corrupt("frame", &format_args!("field {name:?} names no frame")))?;
     frame(layout, time, bytes)
@@ -259,8 +262,8 @@ impl LiveState for RedisLive {
         let mut presences = Vec::with_capacity(all.len());
         // What has expired is empty.
         for (machine, fields) in machines.into_iter().zip(all).filter(|(_, f)| !f.is_empty()) {
-            let presence = presence::from_fields(&fields)
-                .map_err(|e| corrupt(&keys.machine(machine), &e))?;
+            let presence =
+                presence::from_fields(&fields).map_err(|e| corrupt(&keys.machine(machine), &e))?;
             presences.push((machine, presence));
         }
         Ok(presences)

@@ -103,8 +103,10 @@ mod tests {
             .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
             .collect();
         files.sort();
-        let listed: Vec<String> =
-            MIGRATIONS.iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect();
+        let listed: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+            .collect();
         assert_eq!(files, listed);
     }
 }

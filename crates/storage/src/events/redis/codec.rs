@@ -189,9 +189,10 @@ mod tests {
     use crate::live::LiveFrame;
 
     fn examples() -> Vec<EventKind> {
-        let labels = Labels::of([("unit", "nginx.service"), ("é", "").to_owned()].map(|(k, v)| {
-            if k.is_ascii() { (k, v) } else { ("other", "é") }
-        }));
+        let labels = Labels::of(
+            [("unit", "nginx.service"), ("é", "").to_owned()]
+                .map(|(k, v)| if k.is_ascii() { (k, v) } else { ("other", "é") }),
+        );
         let time = UnixMillis(-7);
         vec![
             EventKind::Processes(Arc::new(ProcessReport {
@@ -248,7 +249,9 @@ mod tests {
             let live = LiveFrame { layout: layout.clone(), frame: Arc::new(frame.clone()) };
             let (name, bytes) = encode(&EventKind::Frame { frame: live, late });
             match decode(name, &bytes) {
-                Ok(Content::Frame { frame: back, late: l }) => assert_eq!((&back, l), (&frame, late)),
+                Ok(Content::Frame { frame: back, late: l }) => {
+                    assert_eq!((&back, l), (&frame, late))
+                }
                 other => panic!("{other:?}"),
             }
         }

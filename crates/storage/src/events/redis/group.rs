@@ -159,8 +159,7 @@ impl Consumer<'_> {
     /// It was processed.
     pub async fn acknowledge(&self, id: &str) -> Result<(), StorageError> {
         let key = self.events.redis.keys.events();
-        let _: u64 =
-            self.client.xack(&key, self.group.as_str(), id).await.map_err(failed)?;
+        let _: u64 = self.client.xack(&key, self.group.as_str(), id).await.map_err(failed)?;
         Ok(())
     }
 
@@ -182,10 +181,8 @@ impl Consumer<'_> {
         let key = self.events.redis.keys.events();
         let block = Some(BLOCK.as_millis() as u64);
         let (group, name) = (self.group.as_str(), self.name.as_str());
-        let read: Result<XReadResponse<String, String, String, bytes::Bytes>, _> = self
-            .client
-            .xreadgroup_map(group, name, Some(BATCH_MAX), block, false, &key, ">")
-            .await;
+        let read: Result<XReadResponse<String, String, String, bytes::Bytes>, _> =
+            self.client.xreadgroup_map(group, name, Some(BATCH_MAX), block, false, &key, ">").await;
         match read {
             Ok(read) => {
                 let entries = read.into_values().flatten();
@@ -233,12 +230,7 @@ impl Consumer<'_> {
 
     /// Among the dead first, then acknowledged: killed in between, it stands there twice rather than not
     /// at all.
-    async fn set_aside(
-        &self,
-        id: &str,
-        fields: Fields,
-        reason: &str,
-    ) -> Result<(), StorageError> {
+    async fn set_aside(&self, id: &str, fields: Fields, reason: &str) -> Result<(), StorageError> {
         tracing::warn!(entry.id = id, group = self.group, reason, "set an event aside");
         let key = self.events.redis.keys.dead();
         let mut fields: Vec<(String, bytes::Bytes)> = fields.into_iter().collect();

@@ -8,9 +8,9 @@ use fred::clients::Client;
 use fred::interfaces::StreamsInterface as _;
 use fred::types::streams::XReadResponse;
 
+use super::Fan;
 use super::codec::Content;
 use super::entry::{self, Fields, Origin};
-use super::Fan;
 use crate::StorageError;
 use crate::events::{Event, EventKind, Received};
 use crate::live::LiveFrame;
@@ -90,8 +90,8 @@ impl Reader {
                 Ok((origin, number)) => self.missed(origin, number),
                 Err(_) => 0,
             };
-            let content = entry::machine(&fields)
-                .and_then(|machine| Ok((machine, entry::content(&fields)?)));
+            let content =
+                entry::machine(&fields).and_then(|machine| Ok((machine, entry::content(&fields)?)));
             match content {
                 Ok(content) => news.push((missed, Some(content))),
                 Err(reason) => {

@@ -175,8 +175,7 @@ async fn an_entry_that_is_no_event_is_set_aside_by_a_group_and_counted_as_missed
     let mut a = two.consumer("alerts", "a", SOON).await.expect("joined");
     let fields = vec![("machine", "nobody"), ("kind", "status")];
     let key = one.redis.keys.events();
-    let _: String =
-        one.redis.any().xadd(&key, false, None, "*", fields).await.expect("written");
+    let _: String = one.redis.any().xadd(&key, false, None, "*", fields).await.expect("written");
     one.publish(event(1)).await.expect("published");
     assert_eq!(number(&a.next().await.expect("handed out").event), 1);
     let dead = one.dead_letters(10).await.expect("listed");

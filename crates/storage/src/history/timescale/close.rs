@@ -77,12 +77,7 @@ impl TimescaleHistory {
     }
 
     /// Rolls up from raw values that are all there: replaces what the tiers held of this hour.
-    async fn roll_up(
-        &self,
-        machine: i64,
-        hour: UnixMillis,
-        series: &[(i64, Kind)],
-    ) -> Outcome<()> {
+    async fn roll_up(&self, machine: i64, hour: UnixMillis, series: &[(i64, Kind)]) -> Outcome<()> {
         for chunk in series.chunks(SERIES_MAX) {
             let rolled = self.rolled(chunk, hour).await?;
             let mut tx = self.timescale.write().await?;

@@ -18,11 +18,7 @@ const SPOOL_AGE_MS: i64 = 4 * limits::ITEM_AGE_MS_MAX;
 const KEPT_MS: i64 = HOUR_MS;
 
 impl TimescaleHistory {
-    pub(super) async fn expire_some(
-        &self,
-        now: UnixMillis,
-        done: &mut Maintained,
-    ) -> Outcome<()> {
+    pub(super) async fn expire_some(&self, now: UnixMillis, done: &mut Maintained) -> Outcome<()> {
         let kept = &self.retention;
         for (what, age_ms) in [
             (Hypertable::Block, kept.raw_ms),
@@ -224,10 +220,7 @@ pub(super) async fn raw_expired_before(connection: &mut PgConnection) -> Outcome
 }
 
 /// Never goes back.
-async fn set_raw_expired_before(
-    connection: &mut PgConnection,
-    before: UnixMillis,
-) -> Outcome<()> {
+async fn set_raw_expired_before(connection: &mut PgConnection, before: UnixMillis) -> Outcome<()> {
     sqlx::query(
         "insert into fact (name, value) values ($1, $2)
          on conflict (name) do update set value = greatest(fact.value, excluded.value)",

@@ -48,9 +48,9 @@ impl TimescaleHistory {
         let mut parts: Vec<(i64, i32)> = layouts
             .iter()
             .flat_map(|(&layout, columns)| {
-                columns.iter().map(move |(position, _)| {
-                    (layout, (position / block::COLUMNS_MAX) as i32)
-                })
+                columns
+                    .iter()
+                    .map(move |(position, _)| (layout, (position / block::COLUMNS_MAX) as i32))
             })
             .collect();
         parts.dedup();

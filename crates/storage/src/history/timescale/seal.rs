@@ -205,7 +205,6 @@ pub(super) async fn insert_blocks(
             .time(block.last)
             .bytes(&block.data);
     }
-    let statement =
-        "copy block (hour, machine_id, layout_id, part, first, last, data) from stdin (format binary)";
+    let statement = "copy block (hour, machine_id, layout_id, part, first, last, data) from stdin (format binary)";
     copy_in(connection, statement, rows).await
 }

@@ -90,7 +90,9 @@ impl Table {
             let values: Vec<f64> = row.try_get(name)?;
             match values.len() == places.len() {
                 true => Ok(values),
-                false => Err(corrupt("tier", &format_args!("{name} of series {series} is too short"))),
+                false => {
+                    Err(corrupt("tier", &format_args!("{name} of series {series} is too short")))
+                }
             }
         };
         let (firsts, lasts) = (array("firsts")?, array("lasts")?);

@@ -84,8 +84,14 @@ async fn another_process_sees_the_same_with_the_layouts_that_explain_it() {
     live.put_frame(machine(7), frame(&b, 500, &[3.0])).await.expect("redis takes it");
     live.put_frame(machine(7), frame(&b, 600, &[3.0, 4.0])).await.expect("ignored");
     let latest = other.latest(machine(7)).await.expect("redis answers");
-    assert_eq!(latest.iter().map(|f| f.layout.series()).collect::<Vec<_>>(), [b.series(), a.series()]);
-    assert_eq!(*latest[1].frame, Frame { time: UnixMillis(1000), layout: a.id(), values: vec![1.5, f64::NAN] });
+    assert_eq!(
+        latest.iter().map(|f| f.layout.series()).collect::<Vec<_>>(),
+        [b.series(), a.series()]
+    );
+    assert_eq!(
+        *latest[1].frame,
+        Frame { time: UnixMillis(1000), layout: a.id(), values: vec![1.5, f64::NAN] }
+    );
     let report = |ms, total| {
         Arc::new(ProcessReport { time: UnixMillis(ms), total, ..ProcessReport::default() })
     };
