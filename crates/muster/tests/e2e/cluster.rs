@@ -14,13 +14,13 @@ use crate::eventually::eventually;
 use crate::process::{self, Process};
 
 /// Debug executables on a busy machine take their time; nobody waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server with a directory of its own, on a port that stays the same across restarts.
 #[derive(Debug)]
-pub struct Cluster {
-    pub server: Process,
-    pub address: SocketAddr,
+pub(crate) struct Cluster {
+    pub(crate) server: Process,
+    pub(crate) address: SocketAddr,
     role: &'static str,
     variables: Vec<(String, String)>,
     // Last, so that the processes are gone before their files are.
@@ -29,16 +29,16 @@ pub struct Cluster {
 
 impl Cluster {
     /// `muster up`, with a collector for this machine inside.
-    pub async fn up() -> Self {
+    pub(crate) async fn up() -> Self {
         Self::start("up", &[]).await
     }
 
     /// `muster aggregator`: only what is connected to it is in it.
-    pub async fn aggregator() -> Self {
+    pub(crate) async fn aggregator() -> Self {
         Self::start("aggregator", &[]).await
     }
 
-    pub async fn start(role: &'static str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(role: &'static str, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let address = free_address();
         let variables = variables.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
@@ -49,7 +49,7 @@ impl Cluster {
     }
 
     /// Starts the server again after it was killed or stopped: same port, same data.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let command = serve(self.role, self.address, self.dir.path(), &self.variables);
         self.server = Process::start(self.role, self.dir.path(), command);
         self.is_listening().await;
@@ -70,28 +70,28 @@ impl Cluster {
         .await;
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         channel(&self.url()).await
     }
 
     /// A collector of its own machine, connected to `url`.
-    pub fn collector(&self, name: &str, url: &str) -> Process {
+    pub(crate) fn collector(&self, name: &str, url: &str) -> Process {
         self.collector_every("100ms", name, url)
     }
 
-    pub fn collector_every(&self, interval: &str, name: &str, url: &str) -> Process {
+    pub(crate) fn collector_every(&self, interval: &str, name: &str, url: &str) -> Process {
         let state_dir = self.dir.path().join(name);
         // Separate machines have separate ids; here they share one kernel.
         std::fs::create_dir_all(&state_dir).expect("a state directory");
@@ -105,12 +105,12 @@ impl Cluster {
     }
 
     /// GET over HTTP/1.1: status and body.
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         get(self.address, path).await
     }
 }
 
-pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
     let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
@@ -123,13 +123,13 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     (status, body)
 }
 
-pub async fn channel(url: &str) -> Channel {
+pub(crate) async fn channel(url: &str) -> Channel {
     let endpoint = Endpoint::from_shared(url.to_owned()).expect("a url");
     eventually(PATIENCE, || async { endpoint.connect().await.map_err(|e| e.to_string()) }).await
 }
 
 /// Machines as the server lists them.
-pub async fn machines(channel: Channel) -> Vec<v1::Machine> {
+pub(crate) async fn machines(channel: Channel) -> Vec<v1::Machine> {
     let mut client = StateServiceClient::new(channel);
     let answer = client.list_machines(v1::ListMachinesRequest::default()).await;
     answer.expect("answers").into_inner().machines
@@ -151,7 +151,7 @@ fn serve(
 
 /// A port that was free a moment ago. The server must have the same one after each restart, so it cannot
 /// choose it itself.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     taken.local_addr().expect("an address")
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Asks again and again until the answer is `Ok`; after `within`, panics with the last `Err`.
-pub async fn eventually<T, F>(within: Duration, mut ask: impl FnMut() -> F) -> T
+pub(crate) async fn eventually<T, F>(within: Duration, mut ask: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, String>>,
 {

@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use tonic_reflection::pb::{v1, v1alpha};
 
 /// Services by reflection v1.
-pub async fn list(channel: Channel) -> Vec<String> {
+pub(crate) async fn list(channel: Channel) -> Vec<String> {
     use v1::server_reflection_request::MessageRequest;
     use v1::server_reflection_response::MessageResponse;
     let ask = v1::ServerReflectionRequest {
@@ -29,7 +29,7 @@ pub async fn list(channel: Channel) -> Vec<String> {
 }
 
 /// Services by reflection v1alpha, which older grpcurl asks.
-pub async fn list_v1alpha(channel: Channel) -> Vec<String> {
+pub(crate) async fn list_v1alpha(channel: Channel) -> Vec<String> {
     use v1alpha::server_reflection_request::MessageRequest;
     use v1alpha::server_reflection_response::MessageResponse;
     let ask = v1alpha::ServerReflectionRequest {
@@ -80,7 +80,7 @@ async fn describe(channel: Channel, symbol: &str) -> DescriptorPool {
 }
 
 /// Calls `package.Service/Method` with a JSON request; the first answers of a stream, all of a plain call.
-pub async fn call(
+pub(crate) async fn call(
     channel: Channel,
     method: &str,
     json: &str,

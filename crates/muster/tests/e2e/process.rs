@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub const MUSTER: &str = env!("CARGO_BIN_EXE_muster");
+pub(crate) const MUSTER: &str = env!("CARGO_BIN_EXE_muster");
 
 /// `muster` with nothing of our own environment that would configure it.
-pub fn muster() -> Command {
+pub(crate) fn muster() -> Command {
     without_settings(Command::new(MUSTER))
 }
 
 /// The small collector when it is built, else the same library as a role of `muster`.
-pub fn collector() -> Command {
+pub(crate) fn collector() -> Command {
     let small = Path::new(MUSTER).with_file_name("muster-collector");
     if small.exists() {
         return without_settings(Command::new(small));
@@ -34,7 +34,7 @@ fn without_settings(mut command: Command) -> Command {
 
 /// A running process. Killed when dropped; its output is shown when the test panics.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -42,7 +42,7 @@ pub struct Process {
 
 impl Process {
     /// Starts it with its output going to `DIR/NAME.log`, after what an earlier life left there.
-    pub fn start(name: &str, dir: &Path, mut command: Command) -> Self {
+    pub(crate) fn start(name: &str, dir: &Path, mut command: Command) -> Self {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
         let child = command
@@ -54,26 +54,22 @@ impl Process {
         Self { name: name.to_owned(), child, log }
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// SIGKILL: no chance to tidy up.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("is ours to kill");
         self.child.wait().expect("is ours to wait for");
     }
 
     /// SIGTERM, then its end. Panics when that takes longer than `within`.
-    pub fn stop(&mut self, within: Duration) -> ExitStatus {
+    pub(crate) fn stop(&mut self, within: Duration) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("is ours");
         let asked = Instant::now();

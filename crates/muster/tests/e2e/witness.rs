@@ -19,23 +19,23 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 /// One life of one collector's spool.
-pub type Spool = (String, u64);
+pub(crate) type Spool = (String, u64);
 
 /// What was said about one spool.
 #[derive(Clone, Debug, Default)]
-pub struct Record {
-    pub layouts: HashMap<Vec<u8>, v1::Layout>,
-    pub items: BTreeMap<u64, Up>,
-    pub acknowledged: SeqRanges,
-    pub rejected: Vec<v1::Reject>,
+pub(crate) struct Record {
+    pub(crate) layouts: HashMap<Vec<u8>, v1::Layout>,
+    pub(crate) items: BTreeMap<u64, Up>,
+    pub(crate) acknowledged: SeqRanges,
+    pub(crate) rejected: Vec<v1::Reject>,
     /// Items sent again with another content: a number must never be used twice.
-    pub changed: Vec<u64>,
-    pub oldest_unacknowledged: u64,
+    pub(crate) changed: Vec<u64>,
+    pub(crate) oldest_unacknowledged: u64,
 }
 
 /// A proxy on a port of its own.
 #[derive(Debug)]
-pub struct Witness {
+pub(crate) struct Witness {
     address: SocketAddr,
     records: Arc<Mutex<BTreeMap<Spool, Record>>>,
     server: AbortHandle,
@@ -43,7 +43,7 @@ pub struct Witness {
 
 impl Witness {
     /// Forwards to the aggregator at `upstream`, whether or not it is there.
-    pub async fn of(upstream: &str) -> Self {
+    pub(crate) async fn of(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let records = Arc::default();
@@ -60,11 +60,11 @@ impl Witness {
         Self { address, records, server }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn records(&self) -> BTreeMap<Spool, Record> {
+    pub(crate) fn records(&self) -> BTreeMap<Spool, Record> {
         self.records.lock().expect("no panic").clone()
     }
 }
@@ -178,11 +178,11 @@ impl Record {
     }
 
     /// Every number from the first to the last that was sent, as long as none is missing.
-    pub fn sent_seqs(&self) -> SeqRanges {
+    pub(crate) fn sent_seqs(&self) -> SeqRanges {
         self.items.keys().copied().collect()
     }
 
-    pub fn frames(&self) -> impl Iterator<Item = (u64, &v1::Frame)> {
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (u64, &v1::Frame)> {
         self.items.iter().filter_map(|(seq, item)| match item {
             Up::Frame(frame) => Some((*seq, frame)),
             _ => None,
