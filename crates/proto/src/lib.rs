@@ -10,13 +10,7 @@ mod link;
 pub use link::Link;
 
 /// Bindings of `package muster.v1`.
-#[allow(
-    missing_debug_implementations,
-    unreachable_pub,
-    clippy::all,
-    clippy::large_futures,
-    reason = "generated code"
-)]
+#[allow(missing_debug_implementations, unreachable_pub, clippy::all, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("muster.v1");
 }
