@@ -11,6 +11,9 @@ use crate::metrics::Metrics;
 
 /// Changes that are kept in one transaction at most.
 const TOGETHER_MAX: usize = 256;
+/// Incidents that ended, and audits, are kept for two years.
+const HISTORY_MS: i64 = 2 * 365 * 24 * 3600 * 1000;
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -26,7 +29,18 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Ends when the watcher has and everything is kept; or when told to, with the store still down.
     pub(crate) async fn run(mut self, give_up: CancellationToken) {
-        while let Some(mut changes) = self.queue.recv().await {
+        let mut hourly = tokio::time::interval(PRUNE_EVERY);
+        loop {
+            let mut changes = tokio::select! {
+                changes = self.queue.recv() => match changes {
+                    Some(changes) => changes,
+                    None => return,
+                },
+                _ = hourly.tick() => {
+                    self.prune().await;
+                    continue;
+                }
+            };
             let mut together = 1;
             while together < TOGETHER_MAX
                 && let Ok(more) = self.queue.try_recv()
@@ -41,6 +55,12 @@ impl Keeper {
             if !changes.notices.is_empty() {
                 self.news.send_modify(|count| *count += 1);
             }
+        }
+    }
+
+    async fn prune(&self) {
+        if let Err(error) = self.store.prune(crate::book::now() - HISTORY_MS).await {
+            tracing::warn!(%error, "failed to forget old incidents, trying again in an hour");
         }
     }
 

@@ -179,6 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_in_the_documentation_is_a_rules_file() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/alerts.md");
+        let page = std::fs::read_to_string(page).expect("the page");
+        let (_, example) = page.split_once("```toml\n").expect("an example");
+        let (example, _) = example.split_once("```").expect("its end");
+        assert_eq!(parse("alerts.md", example).expect("valid").len(), 1);
+    }
+
+    #[test]
     fn a_missing_file_is_told_by_its_name() {
         let error = read_rules_file(Path::new("/nonexistent/rules.toml")).expect_err("missing");
         assert!(error.to_string().starts_with("/nonexistent/rules.toml: cannot be read: "));

@@ -106,6 +106,7 @@ impl AlertService for Api {
             comment: wire.comment,
         };
         silence.check().map_err(|e| e.within("silence"))?;
+        self.forget_old_silences(at).await?;
         let setting = silence_setting(&silence, 1, &actor);
         let document = setting.document.clone();
         let saved = self.book.save(setting, "", &document).await;
@@ -189,6 +190,21 @@ impl AlertService for Api {
             }
             false => Err(Status::not_found(format!("id: there is no dead notice {id}"))),
         }
+    }
+}
+
+impl Api {
+    /// Silences that ended long ago are shown to nobody any more.
+    async fn forget_old_silences(&self, at: UnixMillis) -> Result<(), Status> {
+        let settings = self.store.settings(SettingKind::Silence).await.map_err(unavailable)?;
+        for setting in settings {
+            let silence = Silence::from_json(&setting.id, &setting.document);
+            if silence.is_some_and(|silence| silence.end < at - MONTH_MS) {
+                let deleted = self.book.delete(&setting, 0, &setting.document, "muster").await;
+                deleted.map_err(|e| refused("silence", e))?;
+            }
+        }
+        Ok(())
     }
 }
 
