@@ -79,9 +79,10 @@ async fn fragment(
 }
 
 type Measure = fn(&v1::Process) -> f64;
+type Text = fn(f64) -> String;
 
 fn lists(then: &[v1::Process], before: &[v1::Process]) -> Vec<List> {
-    let measures: [(&'static str, Measure, fn(f64) -> String); 3] = [
+    let measures: [(&'static str, Measure, Text); 3] = [
         ("CPU", |p| p.cpu_utilization, format::percent),
         ("Memory", |p| p.memory_bytes as f64, format::bytes),
         (
@@ -101,7 +102,7 @@ fn lines(
     then: &[v1::Process],
     before: &[v1::Process],
     measure: Measure,
-    text: fn(f64) -> String,
+    text: Text,
 ) -> Vec<Line> {
     // A number is used again by another process, so the start tells them apart.
     let key = |p: &v1::Process| (p.pid, p.start_time_unix_ms);
