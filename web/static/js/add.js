@@ -2,17 +2,28 @@
 
 import './keys.js';
 import { connect, on } from './live.js';
-import { setText, url } from './page.js';
+import { json, setText, url } from './page.js';
 
 const page = document.getElementById('add');
 const known = new Set(page.dataset.known.split(' '));
 
-on('fleet', (message) => {
-  const fresh = message.rows.find((row) => !known.has(row.id) && row.status === 'online');
+async function look() {
+  const { machines } = await json(url('api/v1/machines'));
+  const fresh = machines.find((machine) => !known.has(machine.id) && machine.status === 'online');
   if (!fresh) return;
-  setText(document.getElementById('waiting'), `${fresh.name} is here.`);
+  setText(document.getElementById('waiting'), `${fresh.host_name} is here.`);
   location.assign(url(`machines/${fresh.id}`));
-});
+}
+
+// Machines that come are announced; one that comes before its first numbers is looked for again.
+let looking = 0;
+function lookAgain() {
+  clearInterval(looking);
+  looking = setInterval(() => look().catch(() => {}), 1000);
+  setTimeout(() => clearInterval(looking), 15000);
+}
+on('fleet', (message) => message.changed && lookAgain());
+on('open', () => look().catch(() => {}));
 connect(() => ({ rows: [] }));
 
 document.getElementById('copy').addEventListener('click', async (event) => {

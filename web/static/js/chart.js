@@ -4,7 +4,7 @@ import { colour, faint, seriesColour } from './colours.js';
 import { byUnit } from './format.js';
 import { drawHeat } from './heat.js';
 import { setText } from './page.js';
-import { align, byName, fits, gapOf, nameOf, rates, stack } from './series.js';
+import { align, bridge, byName, fits, gapOf, nameOf, rates, stack } from './series.js';
 
 const SERIES_MAX = 24;
 const BAND_SERIES_MAX = 4;
@@ -61,7 +61,7 @@ export class Chart {
       .map((track) => {
         const gap = gapOf(track.t);
         const below = this.below !== null && fits(track, this.below);
-        let v = live && track.counter ? rates(track, gap) : track.v;
+        let v = live && track.counter ? rates(track, gap) : live ? track.v : bridge(track.v);
         if (below) v = v.map((value) => (value == null ? value : -value));
         const name = nameOf(track, this.by, this.metrics.length);
         const reference = REFERENCES.includes(track.metric);
@@ -71,7 +71,7 @@ export class Chart {
     // A device that never did anything says nothing, as long as another one does.
     if (this.draw === 'mirror' || this.unit === 'number/s') {
       const busy = new Set(series.filter((one) => one.v.some((value) => value)).map((one) => one.name));
-      if (busy.size > 0) series = series.filter((one) => busy.has(one.name));
+      if (busy.size > 0 || this.unit === 'number/s') series = series.filter((one) => busy.has(one.name));
     }
     if (!series.some((one) => !one.reference)) return [];
     if (series.length > SERIES_MAX) {
@@ -201,7 +201,7 @@ export class Chart {
     const font = '11px system-ui, sans-serif';
     const line = { stroke: colour('soft'), font, ticks: { show: false } };
     const grid = { stroke: colour('grid'), width: 1 };
-    const y = { ...line, size: 56, gap: 4, space: 34, grid };
+    const y = { ...line, size: 64, gap: 4, space: 34, grid };
     y.values = (_, marks) => marks.map((mark) => (mark === 0 ? '0' : this.write(Math.abs(mark))));
     if (this.unit.startsWith('bytes')) y.incrs = BYTE_STEPS;
     if (this.draw === 'heat') {

@@ -6,47 +6,64 @@ import { changed, connect, on } from './live.js';
 import { places, write } from './fields.js';
 import { setText } from './page.js';
 import { Spark } from './spark.js';
+import { serverNow } from './times.js';
 
 // Rows change places this often at most, and never under the pointer or the keyboard.
 const ORDER_INTERVAL = 5000;
 const NETWORK_FULL = 64 * 1024;
 
 const fleet = document.getElementById('fleet');
+const list = document.getElementById('list');
 let rows = new Map();
 let visible = new Set();
-let values = new Map();
+const values = new Map();
+// A small fleet is on the page as a whole, to be ordered and filtered here; a larger one by the server.
+let whole = true;
+let adopted = false;
 let refreshing = false;
-let lastOrder = 0;
+let lastOrder = performance.now();
+let machines = Number(document.querySelector('[data-total=machines]').textContent);
 
 const observer = new IntersectionObserver(
   (entries) => {
     for (const entry of entries) {
       const id = entry.target.dataset.machineId;
-      if (entry.isIntersecting) visible.add(id);
-      else visible.delete(id);
+      if (id === undefined) {
+        if (entry.isIntersecting) more(entry.target);
+      } else if (entry.isIntersecting) {
+        visible.add(id);
+      } else {
+        visible.delete(id);
+      }
     }
-    soon(changed);
+    soon(changed, 120);
   },
   { rootMargin: '200px' },
 );
 
-let timer = 0;
-function soon(action) {
-  clearTimeout(timer);
-  timer = setTimeout(action, 120);
+const timers = new Map();
+function soon(action, wait) {
+  clearTimeout(timers.get(action));
+  timers.set(action, setTimeout(action, wait));
 }
 
 // Takes up the table that is on the page now: at first, and after each fragment.
 function adopt() {
-  observer.disconnect();
+  const before = rows;
   rows = new Map();
-  visible = new Set();
   const table = document.getElementById('machines');
-  const drawnAt = Number(table?.dataset.now) || Date.now();
-  for (const element of table?.tBodies[0].rows ?? []) {
+  whole = table?.dataset.whole !== 'false';
+  const drawnAt = adopted ? serverNow() : Number(table?.dataset.now) || serverNow();
+  adopted = true;
+  for (const element of table?.tBodies[0].querySelectorAll('[data-machine-id]') ?? []) {
+    const id = element.dataset.machineId;
+    const old = before.get(id);
+    if (old?.element === element) {
+      rows.set(id, old);
+      continue;
+    }
     const labels = [...element.querySelectorAll('[data-label]')].map((a) => a.dataset.label.toLowerCase());
     const line = (name, full) => new Spark(element.querySelector(`[data-line=${name}] path`), full, drawnAt);
-    const id = element.dataset.machineId;
     rows.set(id, {
       id,
       element,
@@ -56,12 +73,27 @@ function adopt() {
       cpu: line('cpu', 1),
       network: line('network', NETWORK_FULL),
     });
-    const known = values.get(id);
-    if (known) write(rows.get(id).places, known);
     observer.observe(element);
   }
-  filter();
-  order(true);
+  for (const [id, row] of before) {
+    if (rows.get(id)?.element === row.element) continue;
+    observer.unobserve(row.element);
+    if (!rows.has(id)) visible.delete(id);
+  }
+  const next = document.getElementById('more');
+  if (next) observer.observe(next);
+  if (whole) {
+    filter();
+    order(true);
+  }
+  sayFound();
+  soon(changed, 120);
+}
+
+// The next rows of a large fleet, as its end comes into view.
+function more(row) {
+  observer.unobserve(row);
+  htmx.trigger(row, 'fleet-more');
 }
 
 function fits(row, text) {
@@ -84,15 +116,32 @@ function fits(row, text) {
 function filter() {
   const input = document.getElementById('q');
   if (!input) return;
+  if (!whole) {
+    soon(ask, 200);
+    return;
+  }
   let found = 0;
   for (const row of rows.values()) {
     const shown = fits(row, input.value);
     row.element.hidden = !shown;
     if (shown) found += 1;
   }
-  setText(document.getElementById('found'), found === rows.size ? '' : `${found} of ${rows.size}`);
+  const table = document.getElementById('machines');
+  if (table) table.dataset.found = found;
+  sayFound();
   const none = document.getElementById('none-fit');
   if (none) none.hidden = found > 0 || rows.size === 0;
+}
+
+function sayFound() {
+  const found = Number(document.getElementById('machines')?.dataset.found ?? 0);
+  setText(document.getElementById('found'), found < machines ? `${found} of ${machines}` : '');
+}
+
+// The table anew, as the server orders and filters it.
+function ask() {
+  lastOrder = performance.now();
+  htmx.trigger(list, 'fleet-changed');
 }
 
 const both = (a, b) => (a == null && b == null ? null : (a ?? 0) + (b ?? 0));
@@ -116,6 +165,11 @@ function order(now) {
   const live = sort !== 'name';
   if (!now && (!live || performance.now() - lastOrder < ORDER_INTERVAL)) return;
   if (!now && (body.matches(':hover') || body.contains(document.activeElement))) return;
+  if (!whole) {
+    // Not while somebody reads further down: the beginning would take the place of what they read.
+    if (now || (scrollY < innerHeight && performance.now() - lastOrder > 2 * ORDER_INTERVAL)) ask();
+    return;
+  }
   if (live && values.size < rows.size) return;
   lastOrder = performance.now();
   const sign = choice('order').value === 'desc' ? -1 : 1;
@@ -198,6 +252,7 @@ fleet.addEventListener('click', (event) => {
 });
 
 function totals(sums) {
+  machines = sums.machines;
   const texts = {
     machines: String(sums.machines),
     cpus_busy: sums.cpus_busy.toFixed(1),
@@ -212,18 +267,17 @@ function totals(sums) {
   for (const [name, text] of Object.entries(texts)) setText(document.querySelector(`[data-total=${name}]`), text);
   for (const name of ['online', 'stale', 'asleep', 'offline', 'stopped']) {
     const element = document.querySelector(`.statuses [data-total=${name}]`);
-    if (element) setText(element, String(sums[name]));
-    else if (sums[name] > 0) return true;
+    setText(element, String(sums[name]));
+    element.parentElement.hidden = sums[name] === 0 && name !== 'online';
   }
-  return false;
 }
 
 function refresh() {
-  if (refreshing) return;
+  if (refreshing || (!whole && scrollY > innerHeight)) return;
   refreshing = true;
   setTimeout(() => {
     refreshing = false;
-    htmx.trigger(fleet, 'fleet-changed');
+    ask();
   }, 250);
 }
 
@@ -231,14 +285,12 @@ let painting = false;
 const moved = new Set();
 
 on('fleet', (message) => {
-  let unknown = false;
   for (const row of message.rows) {
     values.set(row.id, row);
     if (rows.has(row.id)) moved.add(row.id);
-    else unknown = true;
   }
-  const newStatus = totals(message.totals);
-  if (message.changed || unknown || newStatus || message.totals.machines !== rows.size) refresh();
+  totals(message.totals);
+  if (message.changed || (whole && message.totals.machines !== rows.size)) refresh();
   if (!painting) {
     painting = true;
     requestAnimationFrame(paint);
@@ -269,7 +321,7 @@ on('open', ({ again }) => again && refresh());
 document.addEventListener('htmx:after:swap', adopt);
 
 function choose(step) {
-  const shown = [...(document.getElementById('machines')?.tBodies[0].rows ?? [])].filter((row) => !row.hidden);
+  const shown = [...document.querySelectorAll('#machines tbody [data-machine-id]')].filter((row) => !row.hidden);
   if (shown.length === 0) return;
   const at = shown.findIndex((row) => row.dataset.chosen !== undefined);
   if (at >= 0) delete shown[at].dataset.chosen;
@@ -288,4 +340,4 @@ key('Escape', () => {
 });
 
 adopt();
-connect(() => ({ rows: [...visible] }));
+connect(() => ({ rows: [...visible], all: whole }));

@@ -26,12 +26,22 @@ const machineNow = () => Math.max(serverNow() + skew - 500, store.latest);
 // --- charts -------------------------------------------------------------------------------------
 
 const host = {
-  bounds: () => range.bounds(range.isLive() ? machineNow() : serverNow()),
+  bounds,
   zoom: (from, to) => to - from >= 2000 && range.choose({ from, to }),
   pick: (ms) => chooseMoment(Math.min(ms, serverNow())),
   moment: currentMoment,
   redraw: (chart) => draw(chart),
 };
+const LIVE_SPAN_MIN = 60e3;
+
+// A machine that is new here has no five minutes yet: what there is gets the room.
+function bounds() {
+  if (!range.isLive()) return range.bounds(serverNow());
+  const [from, to] = range.bounds(machineNow());
+  const begun = Math.min(store.earliest(), to - LIVE_SPAN_MIN);
+  return [Math.max(from, begun), to];
+}
+
 const charts = [...document.querySelectorAll('.chart')].map((figure) => new Chart(figure, host));
 const observer = new IntersectionObserver(
   (entries) => {
@@ -84,6 +94,7 @@ function draw(chart) {
 // --- the last five minutes ----------------------------------------------------------------------
 
 async function loadWindow(metrics) {
+  if (metrics?.length === 0) return;
   const params = metrics ? { metrics: metrics.join(',') } : {};
   const window = await json(url(`api/v1/machines/${id}/window`, params));
   store.load(window);
@@ -106,7 +117,7 @@ async function fill() {
   try {
     await loadWindow(metrics);
     if (range.isLive()) first.forEach(draw);
-    await loadWindow();
+    await loadWindow([...new Set(charts.flatMap((chart) => chart.metrics))].filter((metric) => !metrics.includes(metric)));
     loaded = true;
     // Charts without a single series are none of this machine's.
     drawOneByOne([...charts]);

@@ -31,6 +31,22 @@ export function gapOf(t) {
   return steps[steps.length >> 1] * 2.5 + 50;
 }
 
+// History has one value for each step, also of a series that is read less often. What is missing only
+// because of that is `undefined`; a longer silence stays a null, which is a gap.
+export function bridge(v) {
+  const places = [];
+  v.forEach((value, i) => value !== null && places.push(i));
+  if (places.length < 2 || places.length === v.length) return v;
+  const steps = places.slice(1).map((place, i) => place - places[i]).sort((a, b) => a - b);
+  const usual = steps[steps.length >> 1] * 2.5;
+  const out = v.slice();
+  for (let i = 1; i < places.length; i += 1) {
+    if (places[i] - places[i - 1] > usual) continue;
+    out.fill(undefined, places[i - 1] + 1, places[i]);
+  }
+  return out;
+}
+
 // One time axis in seconds for all, with a null where a series was silent. Where another series simply
 // was not read at that instant it is `undefined`, which a chart draws across.
 export function align(tracks) {

@@ -67,6 +67,13 @@ export class Store {
     return track;
   }
 
+  // When the values that are kept begin.
+  earliest() {
+    let first = Infinity;
+    for (const track of this.tracks.values()) first = Math.min(first, track.t[0] ?? Infinity);
+    return first;
+  }
+
   // Those of these metrics that have a value within the window.
   of(metrics) {
     const since = this.latest - KEEP_MS;

@@ -19,6 +19,8 @@ const LINGER: Duration = Duration::from_secs(30);
 const PAST_IS_OVER: Duration = Duration::from_millis(150);
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Who begins to read gets this much of what was, so that nothing falls between a window and it.
+const A_MOMENT_MS: i64 = 3_000;
 /// Bound of the ring besides its five minutes: layouts times a fast interval.
 const FRAMES_MAX: usize = 60_000;
 
@@ -113,9 +115,9 @@ impl Reader {
         Window { frames: ring.frames.iter().cloned().collect() }
     }
 
-    /// Number of the newest frame.
-    pub(crate) fn newest(&self) -> u64 {
-        self.feed.ring().newest
+    /// Whether the past is in. Until then numbers say nothing about what is new.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.borrow().ready
     }
 
     /// Frames after this number, oldest first.
@@ -127,9 +129,11 @@ impl Reader {
         frames
     }
 
-    /// Number of the last frame that is not later than this.
-    pub(crate) fn number_at(&self, time_ms: i64) -> u64 {
+    /// Number of the last frame that is not later than this; `None` stands for a moment ago.
+    pub(crate) fn number_at(&self, time_ms: Option<i64>) -> u64 {
         let ring = self.feed.ring();
+        let newest_ms = ring.frames.iter().map(|frame| frame.time_ms).max().unwrap_or(0);
+        let time_ms = time_ms.unwrap_or(newest_ms - A_MOMENT_MS);
         let before = ring.frames.iter().rev().find(|frame| frame.time_ms <= time_ms);
         let oldest = ring.frames.front().map_or(ring.newest, |frame| frame.number - 1);
         before.map_or(oldest, |frame| frame.number)
@@ -331,8 +335,9 @@ mod tests {
         }
         let reader = feed.reader();
         let times = |number| reader.since(number).iter().map(|f| f.time_ms).collect::<Vec<_>>();
-        assert_eq!(times(reader.number_at(8_500)), [9_000, 10_000]);
-        assert_eq!(times(reader.number_at(0)).len(), 10);
-        assert_eq!(times(reader.newest()), [] as [i64; 0]);
+        assert_eq!(times(reader.number_at(Some(8_500))), [9_000, 10_000]);
+        assert_eq!(times(reader.number_at(Some(0))).len(), 10);
+        assert_eq!(times(reader.number_at(None)), [8_000, 9_000, 10_000]);
+        assert!(!reader.is_ready());
     }
 }

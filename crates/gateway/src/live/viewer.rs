@@ -20,8 +20,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// A socket that takes nothing for this long cannot keep up.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
-/// Rows that are not on the screen are sent this often, for totals and order.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Frames in one message; a long past comes in pieces.
 const FRAMES_PER_MESSAGE: usize = 100;
 /// A viewer this far behind skips to the newest frame.
@@ -40,20 +38,22 @@ pub(crate) struct Viewer {
 /// The fleet, as far as this viewer has it.
 struct Rows {
     visible: HashSet<String>,
+    all: bool,
     /// Came into view: sent whole, changed or not.
     fresh: HashSet<String>,
-    revision: u64,
+    /// What the viewer has; `None` before the first message, which is never left out.
+    revision: Option<u64>,
     membership: u64,
-    swept: Instant,
-    swept_revision: u64,
 }
 
 /// The machine that this viewer watches in full.
 struct Watching {
     machine_id: String,
     reader: Reader,
-    /// Number of the last frame sent.
-    sent: u64,
+    /// Number of the last frame sent; unknown until the past is in.
+    sent: Option<u64>,
+    /// Time of the latest value that the viewer had when it came.
+    after: Option<i64>,
     layouts_sent: HashSet<u32>,
 }
 
@@ -156,15 +156,14 @@ impl Viewer {
             match before {
                 Some(before) => {
                     let fresh = visible.difference(&before.visible).cloned().collect();
-                    Rows { visible, fresh, ..before }
+                    Rows { visible, fresh, all: show.all, ..before }
                 }
                 None => Rows {
+                    fresh: visible.clone(),
                     visible,
-                    fresh: HashSet::new(),
-                    revision: 0,
+                    all: show.all,
+                    revision: None,
                     membership: self.picture.borrow().membership,
-                    swept: Instant::now(),
-                    swept_revision: 0,
                 },
             }
         });
@@ -190,9 +189,9 @@ impl Viewer {
             };
             return self.say(Message::Problem { message }.text()).await;
         };
-        let sent = if after > 0 { reader.number_at(after) } else { reader.newest() };
+        let after = (after > 0).then_some(after);
         let layouts_sent = HashSet::new();
-        self.watching = Some(Watching { machine_id, reader, sent, layouts_sent });
+        self.watching = Some(Watching { machine_id, reader, sent: None, after, layouts_sent });
         ControlFlow::Continue(())
     }
 
@@ -215,43 +214,37 @@ impl Viewer {
     async fn say_fleet(&mut self) -> ControlFlow<End> {
         let Some(rows) = &mut self.rows else { return ControlFlow::Continue(()) };
         let picture = Arc::clone(&self.picture.borrow_and_update());
-        // The first time everything is sent: the page needs all values for its order.
-        // And when machines came: the page does not yet show those, so they are in nobody's view.
-        let came_or_went = rows.membership != picture.membership;
-        let sweep =
-            rows.swept_revision == 0 || came_or_went || rows.swept.elapsed() >= SWEEP_INTERVAL;
-        let since = |id: &String| match (rows.visible.contains(id), sweep) {
-            _ if rows.fresh.contains(id) => 0,
-            (true, _) => rows.revision,
-            (false, true) => rows.swept_revision,
-            (false, false) => u64::MAX,
-        };
+        let known = rows.revision.unwrap_or(0);
+        let shown = |id: &String| rows.all || rows.visible.contains(id);
         let changed: Vec<&str> = picture
             .rows
             .iter()
-            .filter(|(id, row)| row.revision > since(id))
+            .filter(|(id, row)| (row.revision > known && shown(id)) || rows.fresh.contains(*id))
             .map(|(_, row)| row.json())
             .collect();
-        let news = came_or_went || !changed.is_empty();
+        let came_or_went = rows.membership != picture.membership;
+        // The totals move with every picture, so each is worth telling; an equal one is not.
+        let news = rows.revision != Some(picture.revision) || !rows.fresh.is_empty();
         let text = wire::fleet(&changed, came_or_went, &picture.totals);
         rows.fresh.clear();
-        rows.revision = picture.revision;
+        rows.revision = Some(picture.revision);
         rows.membership = picture.membership;
-        if sweep {
-            rows.swept = Instant::now();
-            rows.swept_revision = picture.revision;
-        }
         if news { self.say(text).await } else { ControlFlow::Continue(()) }
     }
 
     async fn say_frames(&mut self) -> ControlFlow<End> {
         let Some(watching) = &mut self.watching else { return ControlFlow::Continue(()) };
-        let frames = watching.reader.since(watching.sent);
+        if watching.sent.is_none() && !watching.reader.is_ready() {
+            return ControlFlow::Continue(());
+        }
+        let sent = watching.sent.unwrap_or_else(|| watching.reader.number_at(watching.after));
+        watching.sent = Some(sent);
+        let frames = watching.reader.since(sent);
         let Some(last) = frames.last() else { return ControlFlow::Continue(()) };
         // Numbers have no holes, so a ring that has moved on shows as a missing beginning.
-        let lost = frames.first().map_or(0, |first| first.number - watching.sent - 1);
+        let lost = frames.first().map_or(0, |first| first.number - sent - 1);
         let skipped = frames.len().saturating_sub(FRAMES_BEHIND_MAX);
-        watching.sent = last.number;
+        watching.sent = Some(last.number);
 
         let id = &watching.machine_id;
         let mut texts = Vec::new();

@@ -16,11 +16,14 @@ pub(crate) struct Show {
     /// Machines whose rows are on the screen. Absent: no rows, no totals.
     #[serde(default)]
     pub(crate) rows: Option<Vec<String>>,
+    /// All rows, on the screen or not: for a fleet so small that the page orders it by itself.
+    #[serde(default)]
+    pub(crate) all: bool,
     /// Machine whose every value is wanted.
     #[serde(default)]
     pub(crate) machine: Option<String>,
     /// The latest value that the viewer already has, milliseconds since 1970; what came after it is
-    /// sent at once, as far as it is kept. 0: only what comes from now on.
+    /// sent at once, as far as it is kept. 0: what comes from a moment ago on.
     #[serde(default)]
     pub(crate) after: i64,
 }

@@ -10,6 +10,7 @@ use super::page::{html, is_htmx};
 use crate::api::{Params, now_ms};
 use crate::format;
 use crate::gateway::Shared;
+use crate::live::{Link, Picture};
 use crate::view::{MachineLine, Totals};
 
 #[derive(Template)]
@@ -19,27 +20,72 @@ struct FleetPage {
     fleet: Fleet,
 }
 
-/// The table and what stands above it; the fragment that is fetched when machines come or go.
+/// The table alone; fetched when machines come or go, or when a large fleet is ordered anew.
 #[derive(Template)]
-#[template(path = "fleet/table.html")]
-struct FleetTable {
+#[template(path = "fleet/list.html")]
+struct FleetList {
     page: Page,
     fleet: Fleet,
 }
 
+/// The next rows of a large fleet, which take the place of the row that asked for them.
+#[derive(Template)]
+#[template(path = "fleet/rows.html")]
+struct FleetRows {
+    page: Page,
+    fleet: Fleet,
+}
+
+/// Rows of one page. A fleet up to this size is on the page as a whole, and scripts order and filter
+/// it; a larger one is ordered and filtered here.
+const ROWS: usize = 100;
+
 struct Fleet {
-    machines: Vec<MachineLine>,
-    /// Which of them fit the filter. All are in the page, so that scripts can change the filter.
-    fits: Vec<bool>,
+    rows: Vec<Row>,
+    /// How many fit the filter, on this page or not.
+    found: usize,
+    whole: bool,
+    /// Where the next page begins.
+    next: Option<usize>,
     totals: TotalsLine,
     choice: Choice,
     connecting: bool,
     now: i64,
 }
 
+struct Row {
+    machine: MachineLine,
+    fits: bool,
+}
+
 impl Fleet {
-    fn found(&self) -> usize {
-        self.fits.iter().filter(|fits| **fits).count()
+    fn new(picture: &Picture, choice: Choice, now: i64) -> Self {
+        let whole = picture.rows.len() <= ROWS;
+        let mut machines: Vec<_> =
+            picture.rows.values().map(|row| MachineLine::new(&row.machine, now)).collect();
+        choice.sort(&mut machines);
+        let fits = |machine: &MachineLine| matches(machine, &choice.text);
+        let found = machines.iter().filter(|machine| fits(machine)).count();
+        let from = if whole { 0 } else { choice.from };
+        let shown = machines.into_iter().filter(|machine| whole || fits(machine));
+        let rows = shown.skip(from).take(ROWS).map(|machine| Row {
+            fits: fits(&machine),
+            // Only rows that are sent are worth their lines.
+            machine: match picture.rows.get(&machine.id) {
+                Some(row) => MachineLine::with_lines(row, now),
+                None => machine,
+            },
+        });
+        Self {
+            rows: rows.collect(),
+            found,
+            whole,
+            next: (!whole && from + ROWS < found).then_some(from + ROWS),
+            totals: TotalsLine::new(&picture.totals),
+            connecting: matches!(picture.link, Link::Connecting),
+            choice,
+            now,
+        }
     }
 }
 
@@ -50,6 +96,8 @@ struct Choice {
     sort: Column,
     descending: bool,
     cards: bool,
+    /// First row of a large fleet.
+    from: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,25 +137,19 @@ pub(crate) async fn fleet(
         Ok(choice) => choice,
         Err(error) => return error.into_response(),
     };
-    let now = now_ms();
-    let picture = shared.hub.picture();
-    let mut machines: Vec<_> =
-        picture.rows.values().map(|row| MachineLine::with_lines(row, now)).collect();
-    choice.sort(&mut machines);
-    let totals = TotalsLine::new(&picture.totals);
-    let connecting = matches!(picture.link, crate::live::Link::Connecting);
-    let fits = machines.iter().map(|machine| matches(machine, &choice.text)).collect();
-    let fleet = Fleet { machines, fits, totals, choice, connecting, now };
+    let next = choice.from > 0;
+    let fleet = Fleet::new(&shared.hub.picture(), choice, now_ms());
     let page = Page::new(&shared, &uri, "fleet");
-    match is_htmx(&headers) {
-        true => html(&FleetTable { page, fleet }),
-        false => html(&FleetPage { page, fleet }),
+    match (is_htmx(&headers), next) {
+        (true, true) => html(&FleetRows { page, fleet }),
+        (true, false) => html(&FleetList { page, fleet }),
+        (false, _) => html(&FleetPage { page, fleet }),
     }
 }
 
 impl Choice {
     fn from_params(params: &Params) -> Result<Self, crate::api::ApiError> {
-        params.allow(&["q", "sort", "order", "view"])?;
+        params.allow(&["q", "sort", "order", "view", "from"])?;
         let name = params.text("sort").unwrap_or("name");
         let column = COLUMNS.iter().find(|(_, key, _)| *key == name);
         Ok(Self {
@@ -115,7 +157,12 @@ impl Choice {
             sort: column.map_or(Column::Name, |(column, ..)| *column),
             descending: params.text("order") == Some("desc"),
             cards: params.text("view") == Some("cards"),
+            from: params.number("from")?.unwrap_or(0),
         })
+    }
+
+    fn order(&self) -> &'static str {
+        if self.descending { "desc" } else { "asc" }
     }
 
     fn sort_key(&self) -> &'static str {
@@ -201,7 +248,7 @@ fn matches(machine: &MachineLine, text: &str) -> bool {
 /// The fleet's totals as text.
 struct TotalsLine {
     machines: usize,
-    statuses: Vec<(&'static str, usize)>,
+    statuses: [(&'static str, usize); 5],
     cpus: String,
     cpus_busy: String,
     memory: String,

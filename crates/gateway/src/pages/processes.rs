@@ -13,8 +13,8 @@ use crate::format;
 use crate::gateway::Shared;
 use crate::view::{ProcessLine, ProcessSort, When, millis, process_matches};
 
-/// Rows of the table; the collector reports few more.
-const PROCESSES_SHOWN: usize = 100;
+/// Rows of the table. The others are found by a search or another order.
+const PROCESSES_SHOWN: usize = 25;
 
 #[derive(Template)]
 #[template(path = "machine/processes.html")]

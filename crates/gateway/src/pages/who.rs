@@ -98,12 +98,7 @@ fn lists(then: &[v1::Process], before: &[v1::Process]) -> Vec<List> {
     lists.into_iter().filter(|list| !list.lines.is_empty()).collect()
 }
 
-fn lines(
-    then: &[v1::Process],
-    before: &[v1::Process],
-    measure: Measure,
-    text: Text,
-) -> Vec<Line> {
+fn lines(then: &[v1::Process], before: &[v1::Process], measure: Measure, text: Text) -> Vec<Line> {
     // A number is used again by another process, so the start tells them apart.
     let key = |p: &v1::Process| (p.pid, p.start_time_unix_ms);
     let earlier: HashMap<_, f64> = before.iter().map(|p| (key(p), measure(p))).collect();

@@ -60,8 +60,8 @@ impl Totals {
         totals
     }
 
-    /// `3 online, 1 offline`.
-    pub(crate) fn statuses(&self) -> Vec<(&'static str, usize)> {
+    /// How many there are of each.
+    pub(crate) fn statuses(&self) -> [(&'static str, usize); 5] {
         [
             ("online", self.online),
             ("stale", self.stale),
@@ -69,9 +69,6 @@ impl Totals {
             ("offline", self.offline),
             ("stopped", self.stopped),
         ]
-        .into_iter()
-        .filter(|&(name, count)| count > 0 || name == "online")
-        .collect()
     }
 }
 

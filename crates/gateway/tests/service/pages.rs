@@ -35,6 +35,21 @@ async fn the_order_and_the_filter_of_the_address_hold_without_scripts() {
 }
 
 #[tokio::test]
+async fn a_large_fleet_comes_in_pages_that_keep_the_order_and_the_filter() {
+    let dashboard = Dashboard::with_machines(250).await;
+    let rows = |page: &str| page.matches("<tr data-machine-id=").count();
+    let first = dashboard.get("/?q=env%3Ddev&sort=cpu&order=desc").await;
+    assert_eq!(rows(&first.body), 100);
+    assert!(first.body.contains("167 of 250"), "{}", first.body);
+    let next = "?sort=cpu&amp;order=desc&amp;from=100&amp;q=env%3Ddev";
+    assert!(first.body.contains(next), "{}", first.body);
+    let path = format!("/{}", next.replace("&amp;", "&"));
+    let second = dashboard.ask("GET", &path, "hx-request: true\r\n").await;
+    assert_eq!(rows(&second.body), 67);
+    assert!(!second.body.contains("<table") && !second.body.contains("id=\"more\""));
+}
+
+#[tokio::test]
 async fn htmx_gets_the_table_alone_from_the_same_template() {
     let dashboard = Dashboard::with_machines(2).await;
     let fragment = dashboard.ask("GET", "/", "hx-request: true\r\n").await;

@@ -523,7 +523,7 @@ impl StateService for Synthetic {
             ),
             user: if n % 2 == 0 { "root".into() } else { "build".into() },
             state: if n == 1 { "running".into() } else { "sleeping".into() },
-            start_time_unix_ms: now_ms() - 3_600_000 * n as i64,
+            start_time_unix_ms: 1_700_000_000_000 + n as i64,
             cpu_utilization: wave(i + n, at) * 1.2 / (n as f64 + 1.0),
             memory_bytes: (900_000_000.0 * wave(n, at / 20)) as u64,
             disk_read_bytes_per_second: if n < 2 { wave(n, at) * 1e6 } else { 0.0 },
