@@ -48,7 +48,11 @@ mod tests {
         let labels = Labels::of([("env", "dev")]);
         let check = |name: &str, op, value: &str, expected: bool| {
             let matcher = Matcher { name: name.into(), op, value: value.into() };
-            assert_eq!(Matcher::all_accept(&[matcher.clone()], &labels), expected, "{matcher:?}");
+            assert_eq!(
+                Matcher::all_accept(std::slice::from_ref(&matcher), &labels),
+                expected,
+                "{matcher:?}"
+            );
         };
         check("env", MatchOp::Equal, "dev", true);
         check("env", MatchOp::Glob, "d*", true);

@@ -137,7 +137,7 @@ mod tests {
         spark.add(3_600_000, 2.0);
         assert_eq!(spark.values(3_600_000).iter().flatten().count(), 1);
         assert_eq!(spark.values(7_200_000).iter().flatten().count(), 0);
-        spark.add(f64::NAN as i64, f64::NAN);
+        spark.add(0, f64::NAN);
         assert_eq!(spark.buckets.len(), 1);
     }
 
