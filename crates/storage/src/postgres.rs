@@ -47,7 +47,7 @@ pub struct Timescale {
 }
 
 /// When all connections are busy, or none can be made.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// No call takes longer. The server gives up a little earlier, so that nothing goes on unseen.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 const STATEMENT_TIMEOUT: &str = "30s";

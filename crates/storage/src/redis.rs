@@ -126,7 +126,18 @@ impl Redis {
         &self,
         call: impl Future<Output = Result<T, fred::error::Error>>,
     ) -> Result<T, StorageError> {
-        self.breaker.call(async { call.await.map_err(failed) }).await
+        self.breaker
+            .call(async {
+                // Else the first calls after a loss would each wait for their timeout.
+                if !self.pool.clients().iter().any(|client| client.is_connected()) {
+                    return Err(StorageError::Unavailable {
+                        store: STORE,
+                        reason: "no connection".to_owned(),
+                    });
+                }
+                call.await.map_err(failed)
+            })
+            .await
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::interfaces::StreamsInterface as _;
+use fred::types::Value;
 use fred::types::streams::XReadResponse;
 
 use super::RedisEvents;
@@ -181,10 +182,13 @@ impl Consumer<'_> {
         let key = self.events.redis.keys.events();
         let block = Some(BLOCK.as_millis() as u64);
         let (group, name) = (self.group.as_str(), self.name.as_str());
-        let read: Result<XReadResponse<String, String, String, bytes::Bytes>, _> =
-            self.client.xreadgroup_map(group, name, Some(BATCH_MAX), block, false, &key, ">").await;
+        let read: Result<Value, _> =
+            self.client.xreadgroup(group, name, Some(BATCH_MAX), block, false, &key, ">").await;
         match read {
+            Ok(nothing) if nothing.is_null() => Ok(()),
             Ok(read) => {
+                let read: XReadResponse<String, String, String, bytes::Bytes> =
+                    read.into_xread_response().map_err(failed)?;
                 let entries = read.into_values().flatten();
                 self.ready.extend(entries.map(|(id, fields)| (id, fields, 1)));
                 Ok(())
@@ -243,7 +247,7 @@ impl Consumer<'_> {
             () = pipeline.expire(&key, DEAD_TTL_S, None).await?;
             let events = self.events.redis.keys.events();
             () = pipeline.xack(&events, self.group.as_str(), id).await?;
-            pipeline.all::<fred::types::Value>().await
+            pipeline.all::<Value>().await
         };
         write.await.map(|_| ()).map_err(failed)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::StreamsInterface as _;
+use fred::types::Value;
 use fred::types::streams::XReadResponse;
 
 use super::Fan;
@@ -70,11 +71,16 @@ impl Reader {
     async fn read(&mut self) -> Result<Vec<(String, Fields)>, StorageError> {
         let key = self.redis.keys.events();
         let block = Some(BLOCK.as_millis() as u64);
-        let read: XReadResponse<String, String, String, bytes::Bytes> = self
+        let read: Value = self
             .client
-            .xread_map(Some(BATCH_MAX), block, &key, self.position.as_str())
+            .xread(Some(BATCH_MAX), block, &key, self.position.as_str())
             .await
             .map_err(failed)?;
+        if read.is_null() {
+            return Ok(Vec::new());
+        }
+        let read: XReadResponse<String, String, String, bytes::Bytes> =
+            read.into_xread_response().map_err(failed)?;
         let entries = read.into_values().next().unwrap_or_default();
         if let Some((id, _)) = entries.last() {
             self.position.clone_from(id);

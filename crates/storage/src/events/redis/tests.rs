@@ -94,6 +94,21 @@ async fn whoever_lost_events_is_told_how_many() {
 }
 
 #[tokio::test]
+async fn a_quiet_stream_is_followed_without_a_pause() {
+    let Some((one, two)) = pair().await else { return };
+    let mut at_two = two.subscribe().await.expect("subscribed");
+    let mut member = two.consumer("alerts", "a", Duration::from_secs(60)).await.expect("joined");
+    // Longer than any command waits for something to happen.
+    let quiet = tokio::time::timeout(Duration::from_millis(2500), member.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    let published = std::time::Instant::now();
+    one.publish(event(7)).await.expect("published");
+    assert_eq!(next_number(&mut at_two).await, 7);
+    assert!(published.elapsed() < Duration::from_millis(200), "{:?}", published.elapsed());
+    assert_eq!(number(&member.next().await.expect("handed out").event), 7);
+}
+
+#[tokio::test]
 async fn the_stream_is_bounded_and_expires() {
     let Some((one, two)) = pair().await else { return };
     let mut at_two = two.subscribe().await.expect("subscribed");
