@@ -16,7 +16,7 @@ use crate::shell;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Left out of the figures: the start reads what never changes, and fills caches.
 const WARM_UP: Duration = Duration::from_secs(30);
-const LISTEN: &str = "127.0.0.1:7079";
+const LISTEN: &str = "127.0.0.1:17079";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let minutes: u64 = match args {
