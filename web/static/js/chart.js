@@ -7,6 +7,8 @@ import { setText } from './page.js';
 import { align, bridge, byName, fits, gapOf, nameOf, rates, stack } from './series.js';
 
 const SERIES_MAX = 24;
+// Rows of a heat map may be as thin as a pixel.
+const ROWS_MAX = 256;
 const BAND_SERIES_MAX = 4;
 // Lines that are not data of their own but what the data are measured against.
 const REFERENCES = ['system.cpu.logical.count', 'system.memory.limit'];
@@ -74,10 +76,11 @@ export class Chart {
       if (busy.size > 0 || this.unit === 'number/s') series = series.filter((one) => busy.has(one.name));
     }
     if (!series.some((one) => !one.reference)) return [];
-    if (series.length > SERIES_MAX) {
+    const most = this.draw === 'heat' ? ROWS_MAX : SERIES_MAX;
+    if (series.length > most) {
       const size = (one) => one.v.reduce((sum, value) => sum + Math.abs(value ?? 0), 0);
-      const largest = new Set([...series].sort((a, b) => size(b) - size(a)).slice(0, SERIES_MAX));
-      this.left = series.length - SERIES_MAX;
+      const largest = new Set([...series].sort((a, b) => size(b) - size(a)).slice(0, most));
+      this.left = series.length - most;
       series = series.filter((one) => largest.has(one));
     } else {
       this.left = 0;

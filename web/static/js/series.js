@@ -102,7 +102,7 @@ const WORDS = {
 
 // What tells a series from its neighbours, in few words.
 export function nameOf(track, by, metrics) {
-  const labels = by.map((name) => track.labels[name]).filter(Boolean);
+  const labels = [...new Set(by.map((name) => track.labels[name]).filter(Boolean))];
   const word = WORDS[track.metric];
   if (labels.length === 0) return word ?? track.metric;
   return metrics > 1 && word ? `${labels.join(' ')} ${word}` : labels.join(' ');
