@@ -244,41 +244,59 @@ fn blocks(c: &mut Criterion) {
     group.finish();
 }
 
+/// CPU time of all threads of this process.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = after_name.split_ascii_whitespace().skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// A fleet for an hour, all the way: appended, sealed, closed, rolled up. What it costs in CPU and bytes.
 fn life(runtime: &Runtime, folder: &std::path::Path) {
-    const MACHINES: u128 = 10;
-    const WIDTH: usize = 1000;
-    let (database, history) = runtime.block_on(open(folder, "life.db"));
-    let mut fleet: Vec<Machine> = (1..=MACHINES).map(|id| Machine::new(id, WIDTH)).collect();
-    let (mut appending, mut maintaining) = (Duration::ZERO, Duration::ZERO);
-    for at in (0..3600).step_by(10) {
-        for second in at..at + 10 {
-            let from = second * SECOND;
-            let deliveries: Vec<_> =
-                fleet.iter_mut().map(|m| m.delivery(every(SECOND, from, from + SECOND))).collect();
-            let began = Instant::now();
-            runtime.block_on(history.append(deliveries)).expect("appended");
-            appending += began.elapsed();
-        }
+    const MACHINES: u128 = 50;
+    for (width, minutes) in [(1000, 60), (20, 60)] {
+        let (database, history) = runtime.block_on(open(folder, &format!("life-{width}.db")));
+        let mut fleet: Vec<Machine> = (1..=MACHINES).map(|id| Machine::new(id, width)).collect();
+        let (mut making, mut appending, mut maintaining) = (0.0, 0.0, 0.0);
+        // Layouts come once: what they cost is not a cost of samples.
         let began = Instant::now();
-        runtime.block_on(settle(&history, START + (at + 10) * SECOND));
-        maintaining += began.elapsed();
+        let layouts = fleet.iter_mut().map(|m| m.delivery(std::iter::empty())).collect();
+        runtime.block_on(history.append(layouts)).expect("appended");
+        eprintln!("{MACHINES} layouts of {width} series: placed in {:.1?}", began.elapsed());
+        for at in (0..minutes * 60).step_by(10) {
+            for second in at..at + 10 {
+                let from = second * SECOND;
+                let began = cpu();
+                let deliveries: Vec<_> = fleet
+                    .iter_mut()
+                    .map(|m| m.delivery(every(SECOND, from, from + SECOND)))
+                    .collect();
+                let made = cpu();
+                runtime.block_on(history.append(deliveries)).expect("appended");
+                (making, appending) = (making + made - began, appending + cpu() - made);
+            }
+            let began = cpu();
+            runtime.block_on(settle(&history, START + (at + 10) * SECOND));
+            maintaining += cpu() - began;
+        }
+        let before = runtime.block_on(history.usage()).expect("read");
+        let began = cpu();
+        runtime.block_on(settle(&history, START + HOUR + MINUTE));
+        let closing = cpu() - began;
+        let samples = MACHINES as f64 * width as f64 * minutes as f64 * 60.0;
+        let rate = |seconds: f64| samples / seconds / 1e6;
+        eprintln!(
+            "{minutes} min of {MACHINES} machines with {width} series at 1 Hz, million samples per CPU-second: append {:.2}, seal {:.2}, close {:.2}, all {:.2} ({:.2} s to make the data); {} MiB before closing",
+            rate(appending),
+            rate(maintaining),
+            rate(closing),
+            rate(appending + maintaining + closing),
+            making,
+            before.bytes >> 20,
+        );
+        runtime.block_on(database.close());
     }
-    let before = runtime.block_on(history.usage()).expect("read");
-    let began = Instant::now();
-    runtime.block_on(settle(&history, START + HOUR + MINUTE));
-    let closing = began.elapsed();
-    let samples = MACHINES as f64 * WIDTH as f64 * 3600.0;
-    let rate = |time: Duration| samples / time.as_secs_f64() / 1e6;
-    eprintln!(
-        "an hour of {MACHINES} machines with {WIDTH} series at 1 Hz: appended {:.2} M samples/s, sealed {:.2} M/s, closed {:.2} M/s; in all {:.2} M/s; {} MiB before closing",
-        rate(appending),
-        rate(maintaining),
-        rate(closing),
-        rate(appending + maintaining + closing),
-        before.bytes >> 20,
-    );
-    runtime.block_on(database.close());
 }
 
 fn main() {

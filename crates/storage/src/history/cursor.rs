@@ -45,7 +45,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// LEB128, at most ten bytes.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Damaged> {
+        if let Some((&first @ ..0x80, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            return Ok(first.into());
+        }
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

@@ -57,6 +57,11 @@ pub(crate) fn series(mut pieces: Vec<Piece>) -> Samples {
 }
 
 fn of_one_layout(pieces: &[Piece]) -> Samples {
+    if let [piece] = pieces {
+        let rows = piece.times.iter().zip(&piece.values).filter(|(_, value)| !value.is_nan());
+        let (times, values) = rows.map(|(&time, &value)| (time, value)).unzip();
+        return Samples { times, values };
+    }
     let sources: Vec<&[UnixMillis]> = pieces.iter().map(|p| &*p.times).collect();
     let mut samples = Samples::default();
     for (source, row) in latest(&sources) {

@@ -38,6 +38,9 @@ mod remove;
 mod seal;
 mod tier;
 
+#[cfg(test)]
+mod tests;
+
 use append::Writer;
 use maintain::Rounds;
 

@@ -41,12 +41,21 @@ pub(crate) fn take(cursor: &mut Cursor<'_>) -> Result<f64, Damaged> {
     }
 }
 
+fn skip(cursor: &mut Cursor<'_>) -> Result<(), Damaged> {
+    match cursor.varint()? {
+        PLAIN => cursor.bytes(8).map(drop),
+        ABSENT => Ok(()),
+        code if code & 7 == OTHER => Err(Damaged("a value is of an unknown form")),
+        _ => Ok(()),
+    }
+}
+
 /// How many values there are.
 pub(crate) fn width(bytes: &[u8]) -> Result<usize, Damaged> {
     let mut cursor = Cursor::new(bytes);
     let mut width = 0;
     while !cursor.is_empty() {
-        take(&mut cursor)?;
+        skip(&mut cursor)?;
         width += 1;
     }
     Ok(width)
@@ -62,9 +71,7 @@ pub(crate) fn pick(bytes: &[u8], positions: &[usize], out: &mut Vec<f64>) -> Res
             continue;
         }
         while next < position {
-            if cursor.varint()? == PLAIN {
-                cursor.bytes(8)?;
-            }
+            skip(&mut cursor)?;
             next += 1;
         }
         out.push(take(&mut cursor)?);

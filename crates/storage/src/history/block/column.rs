@@ -42,7 +42,7 @@ pub(super) fn encode(column: &[f64]) -> Vec<u8> {
             }
             None => {
                 start(&mut out, FLOAT);
-                let packed = simple_compress(&present, &integers::config())
+                let packed = simple_compress(&present, &integers::config(true))
                     .expect("pco refuses only a wrong configuration");
                 out.extend_from_slice(&packed);
             }

@@ -202,7 +202,7 @@ async fn insert_places(
         "insert into placement (machine_id, layout_id, position, series_id)
          select ?1, ?2, new.key, series.id
          from json_each(?3) as new
-         join series on series.name = new.value ->> 0 and series.machine_id = ?1
+         cross join series on series.name = new.value ->> 0 and series.machine_id = ?1
              and series.labels = new.value ->> 1 and series.kind = new.value ->> 2
              and series.unit = new.value ->> 3",
     )
