@@ -77,7 +77,7 @@ pub(crate) fn machine_id(i: usize) -> String {
 
 fn host_name(i: usize) -> String {
     const NAMES: [&str; 7] =
-        ["web-1", "web-2", "db-primary", "build-box", "laptop-mira", "cache", "old-nas"];
+        ["web-1", "web-2", "db-primary", "build-box", "laptop", "cache", "old-nas"];
     match i {
         _ if i < NAMES.len() => NAMES[i].to_owned(),
         7 => HOSTILE.to_owned(),
