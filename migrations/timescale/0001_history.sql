@@ -102,6 +102,12 @@ create table frame (
     data       double precision[] not null
 );
 
+-- Five times quicker than PostgreSQL's own compression, which is kept where the server was built without.
+do $$ begin
+    alter table frame alter column data set compression lz4;
+exception when feature_not_supported then null;
+end $$;
+
 select create_hypertable('frame', 'time',
     chunk_time_interval => interval '1 hour', create_default_indexes => false);
 create index frame_by_machine on frame (machine_id, time);
