@@ -44,7 +44,7 @@ pub(crate) struct Sent {
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let registry = registry.sub_registry_with_prefix("alerts");
+        let registry = registry.sub_registry_with_prefix("muster_alerts");
         let m = metrics.clone();
         registry.register("frames", "Frames looked at", m.frames);
         registry.register(

@@ -58,8 +58,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     if config.storage.events == EventsKind::Local {
         let what = "storage.events: \"local\" is heard in one process only, and this one has no aggregator";
-        return Err(anyhow::anyhow!(what))
-            .hint("run `muster up`, which has the alert service in it, or choose a shared event stream");
+        return Err(anyhow::anyhow!(what)).hint(
+            "run `muster up`, which has the alert service in it, or choose a shared event stream",
+        );
     }
     let shutdown = daemon::shutdown::on_signal();
     let mut serving = Serving::bind("alerts", args.listen, args.insecure_no_auth)?;
@@ -70,8 +71,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let alerts = ::alerts::Alerts::open(config.alerts, stores, &mut serving.metrics).await?;
     let routes = alerts.routes();
-    let services =
-        grpc::services(routes, proto::DESCRIPTOR_SET, &ALERTS_SERVICES, &serving.health);
+    let services = grpc::services(routes, proto::DESCRIPTOR_SET, &ALERTS_SERVICES, &serving.health);
     let url = serving.url();
     let (server, router, health) = serving.finish(Router::new().merge(services));
 

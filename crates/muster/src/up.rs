@@ -60,18 +60,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     )?;
 
     let names = [AGGREGATOR_SERVICES, ALERTS_SERVICES].concat();
-    let services =
-        grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
+    let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
     let (server, router, health) = serving.finish(gateway.router().merge(services));
 
     let mut crew = Crew::default();
     // The collector says goodbye while there is still somebody to say it to.
     crew.stage().add("collector", |stop| collector.run(stop));
+    // The dashboard ends before what it watches does: that would look to it like an outage.
+    crew.stage().add("gateway", |stop| gateway.run(stop));
     let answering = crew.stage();
     answering.add("aggregator", |stop| aggregator.run(stop));
     answering.add("alerts", |stop| alerts.run(stop));
-    answering.add("gateway", |stop| gateway.run(stop));
     answering.add("server", |stop| server.serve(router, stop));
 
     println!("Muster is listening on {url}");
