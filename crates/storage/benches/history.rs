@@ -203,7 +203,10 @@ fn appends(c: &mut Criterion, runtime: &Runtime, folder: &std::path::Path) {
                 || {
                     let from = at;
                     at += frames as i64 * SECOND;
-                    fleet.iter_mut().map(|m| m.delivery(every(SECOND, from, at))).collect::<Vec<_>>()
+                    fleet
+                        .iter_mut()
+                        .map(|m| m.delivery(every(SECOND, from, at)))
+                        .collect::<Vec<_>>()
                 },
                 |deliveries| runtime.block_on(history.append(deliveries)).expect("appended"),
                 criterion::BatchSize::PerIteration,

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Sqlite, SqlitePool, Transaction};
 
@@ -22,7 +21,7 @@ mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub(crate) use json::{labels_from_json, labels_to_json};
+pub(crate) use json::{labels_from_json, labels_to_json, list_to_json};
 pub(crate) use rows::insert;
 
 /// How this store is called in errors.

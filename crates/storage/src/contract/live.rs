@@ -60,10 +60,7 @@ async fn recent(live: &Arc<dyn LiveState>, since: UnixMillis) -> Vec<(i64, f64)>
 
 async fn latest(live: &Arc<dyn LiveState>) -> Vec<(String, f64)> {
     let frames = live.latest(machine(1)).await.expect("read");
-    frames
-        .iter()
-        .map(|f| (f.layout.series()[0].metric.to_string(), f.frame.values[0]))
-        .collect()
+    frames.iter().map(|f| (f.layout.series()[0].metric.to_string(), f.frame.values[0])).collect()
 }
 
 pub async fn a_newer_lease_ends_an_older_one(open: impl AsyncFn() -> Arc<dyn LiveState>) {

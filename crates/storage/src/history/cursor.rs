@@ -31,8 +31,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Damaged> {
-        let (taken, rest) =
-            self.rest.split_at_checked(len).ok_or(Damaged("it ends too early"))?;
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Damaged("it ends too early"))?;
         self.rest = rest;
         Ok(taken)
     }

@@ -45,7 +45,8 @@ mod tests {
     use super::*;
 
     fn window(kind: Kind, values: &[f64]) -> Rollup {
-        Rollup::of(kind, 60_000, values.iter().enumerate().map(|(i, v)| (UnixMillis(i as i64), *v)))[0]
+        Rollup::of(kind, 60_000, values.iter().enumerate().map(|(i, v)| (UnixMillis(i as i64), *v)))
+            [0]
     }
 
     #[test]
@@ -71,7 +72,8 @@ mod tests {
             ..window(kind, &[value])
         };
         let joined = join_all(kind, &[at(0, 1.0), at(2, 5.0)], &[at(1, 2.0), at(2, 3.0)]);
-        let means: Vec<(i64, f64)> = joined.iter().map(|w| (w.start.0 / 60_000, w.mean())).collect();
+        let means: Vec<(i64, f64)> =
+            joined.iter().map(|w| (w.start.0 / 60_000, w.mean())).collect();
         assert_eq!(means, [(0, 1.0), (1, 2.0), (2, 4.0)]);
     }
 }

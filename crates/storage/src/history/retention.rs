@@ -16,9 +16,7 @@ pub struct Retention {
 
 impl From<&HistoryConfig> for Retention {
     fn from(config: &HistoryConfig) -> Self {
-        let ms = |span: daemon::config::Span| {
-            i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX)
-        };
+        let ms = |span: daemon::config::Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
         let kept = config.retention;
         Self {
             raw_ms: ms(kept.raw),

@@ -10,14 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use model::{
-    LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis,
-};
+use model::{LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
 use tokio::sync::Mutex;
 
 use super::{
-    Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries, Tier,
-    Usage,
+    Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries,
+    Tier, Usage,
 };
 use crate::StorageError;
 use crate::rollup::Rollup;
@@ -37,6 +35,7 @@ mod recorded;
 mod remove;
 mod seal;
 mod tier;
+mod unused;
 
 #[cfg(test)]
 mod tests;

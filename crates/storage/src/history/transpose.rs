@@ -149,7 +149,8 @@ mod tests {
         let wide: Vec<f64> = (0..block::COLUMNS_MAX + 3).map(|i| i as f64).collect();
         let (blocks, damaged) = transpose(&[frame(1, 7, &wide), frame(2, 7, &wide)]);
         assert!(damaged.is_empty());
-        let places: Vec<_> = blocks.iter().map(|b| (b.layout, b.part, b.first.0, b.last.0)).collect();
+        let places: Vec<_> =
+            blocks.iter().map(|b| (b.layout, b.part, b.first.0, b.last.0)).collect();
         assert_eq!(places, [(7, 0, 1, 2), (7, 1, 1, 2)]);
         assert_eq!(rows(&blocks[1], 2), [(1, 66.0), (2, 66.0)]);
     }

@@ -29,12 +29,7 @@ const NO_DECIMALS: u8 = 255;
 const WINDOWS_MAX: usize = 60;
 
 /// Windows must ascend, start at multiples of `window_ms` from `start` on, and be at most 60.
-pub(crate) fn encode(
-    kind: Kind,
-    start: UnixMillis,
-    window_ms: i64,
-    windows: &[Rollup],
-) -> Vec<u8> {
+pub(crate) fn encode(kind: Kind, start: UnixMillis, window_ms: i64, windows: &[Rollup]) -> Vec<u8> {
     debug_assert!(windows.len() <= WINDOWS_MAX);
     let mut out = vec![VERSION];
     let present = windows
@@ -123,9 +118,8 @@ fn take_gauge(cursor: &mut Cursor<'_>, counts: &[i64]) -> Result<Vec<Rollup>, Da
     }
     for (i, &count) in counts.iter().enumerate() {
         let min = arrays[0][i];
-        let above = |array: usize, base: i64| {
-            decimal::number(base.wrapping_add(arrays[array][i]), scale)
-        };
+        let above =
+            |array: usize, base: i64| decimal::number(base.wrapping_add(arrays[array][i]), scale);
         let sum = above(3, min.wrapping_mul(count));
         windows.push(gauge(count, decimal::number(min, scale), above(1, min), above(2, min), sum)?);
     }

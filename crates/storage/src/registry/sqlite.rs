@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{MachineRecord, Registry};
 use crate::StorageError;
-use crate::sqlite::{Database, STORE, labels_from_json, labels_to_json};
+use crate::sqlite::{Database, STORE, labels_from_json, labels_to_json, list_to_json};
 
 /// The embedded register of machines.
 #[derive(Clone, Debug)]
@@ -27,8 +27,7 @@ impl SqliteRegistry {
 impl Registry for SqliteRegistry {
     async fn put_machine(&self, record: MachineRecord) -> Result<(), StorageError> {
         let facts = &record.facts;
-        let addresses =
-            serde_json::to_string(&facts.addresses).expect("a list of texts is always JSON");
+        let addresses = list_to_json(&facts.addresses);
         let mut tx = self.database.write().await?;
         sqlx::query(
             "insert into register (

@@ -1,11 +1,17 @@
-//! Label sets as JSON objects, so that a person can read and query them.
+//! JSON in the database: label sets, so that a person can read and query them, and lists of parameters.
 
 use std::collections::BTreeMap;
 
 use model::Labels;
+use serde::Serialize;
 
 use super::STORE;
 use crate::StorageError;
+
+/// For `json_each`: one parameter instead of one for each entry.
+pub(crate) fn list_to_json(list: &[impl Serialize]) -> String {
+    serde_json::to_string(list).expect("a list of numbers and texts is always JSON")
+}
 
 /// Keys sorted: equal sets have equal texts.
 pub(crate) fn labels_to_json(labels: &Labels) -> String {

@@ -12,6 +12,7 @@ use crate::StorageError;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "history", include_str!("../../../../migrations/sqlite/0001_history.sql")),
     (2, "alerting", include_str!("../../../../migrations/sqlite/0002_alerting.sql")),
+    (3, "unused_layouts", include_str!("../../../../migrations/sqlite/0003_unused_layouts.sql")),
 ];
 
 pub(super) async fn run(
@@ -21,23 +22,19 @@ pub(super) async fn run(
     let migrations = MIGRATIONS
         .iter()
         .map(|&(version, name, sql)| {
-            Migration::new(
-                version,
-                name.into(),
-                MigrationType::Simple,
-                sql.into_sql_str(),
-                false,
-            )
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         })
         .collect();
     match Migrator::with_migrations(migrations).run_direct(None, connection, false).await {
         Ok(()) => Ok(()),
-        Err(MigrateError::VersionMissing(version)) => {
-            Err(error::version(path, format!("a newer version of Muster wrote it (schema {version})")))
-        }
-        Err(MigrateError::VersionMismatch(version)) => {
-            Err(error::version(path, format!("its schema {version} is not the one of this version")))
-        }
+        Err(MigrateError::VersionMissing(version)) => Err(error::version(
+            path,
+            format!("a newer version of Muster wrote it (schema {version})"),
+        )),
+        Err(MigrateError::VersionMismatch(version)) => Err(error::version(
+            path,
+            format!("its schema {version} is not the one of this version"),
+        )),
         Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)) => {
             Err(error::opening(path, e))
         }
@@ -57,8 +54,10 @@ mod tests {
             .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
             .collect();
         files.sort();
-        let listed: Vec<String> =
-            MIGRATIONS.iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect();
+        let listed: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+            .collect();
         assert_eq!(files, listed);
     }
 }

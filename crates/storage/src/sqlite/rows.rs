@@ -21,7 +21,8 @@ pub(crate) async fn insert<R>(
         while rows.len() >= chunk {
             let mut statement = QueryBuilder::<Sqlite>::new(head);
             statement.push(" ");
-            statement.push_values(rows.by_ref().take(chunk), |mut row, values| bind(&mut row, values));
+            statement
+                .push_values(rows.by_ref().take(chunk), |mut row, values| bind(&mut row, values));
             statement.push(" ");
             statement.push(tail);
             statement.build().execute(&mut *connection).await?;

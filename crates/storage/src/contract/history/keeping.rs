@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use model::{EventKind, Kind, Labels, LogEvent, MachineEvent, Payload, ProcessReport, Severity, TimeRange, UnixMillis};
+use model::{
+    EventKind, Kind, Labels, LogEvent, MachineEvent, Payload, ProcessReport, Severity, TimeRange,
+    UnixMillis,
+};
 
 use super::tiers::assert_same;
 use super::{
@@ -57,9 +60,10 @@ pub async fn each_kind_of_thing_is_kept_as_long_as_configured(
         let tier = async |tier| {
             history.read_tier(&series, tier, TimeRange::ALL).await.expect("read")[0].len()
         };
+        let raw = history.read_raw(&series, TimeRange::ALL).await.expect("read");
         let processes = history.processes_at(sender.machine, START + SECOND).await.expect("read");
         [
-            sender.raw("a").await.len(),
+            raw[0].times.len(),
             usize::from(processes.is_some()),
             history.logs(sender.machine, TimeRange::ALL, 9).await.expect("read").len(),
             tier(Tier::Minute).await,
@@ -78,7 +82,11 @@ pub async fn each_kind_of_thing_is_kept_as_long_as_configured(
     ] {
         settle(&history, START + days * DAY - HOUR).await;
         settle(&history, START + days * DAY).await;
-        assert_eq!(counts().await, expected, "raw, processes, logs, minutes, events, hours after {days} days");
+        assert_eq!(
+            counts().await,
+            expected,
+            "raw, processes, logs, minutes, events, hours after {days} days"
+        );
     }
 }
 
@@ -86,7 +94,8 @@ pub async fn what_comes_after_its_raw_values_expired_joins_the_tiers(
     open: impl AsyncFn(Retention) -> Arc<dyn History>,
 ) {
     let history = open(Retention { raw_ms: 2 * DAY, ..forever() }).await;
-    let mut sender = Sender::new(&history, 1, vec![layout(vec![gauge("gauge"), counter("counter")])]);
+    let mut sender =
+        Sender::new(&history, 1, vec![layout(vec![gauge("gauge"), counter("counter")])]);
     let values = |minute: i64| [minute as f64 / 2.0, (minute * 10) as f64];
     for minute in 0..30 {
         sender.send_frames(&[(minute * MINUTE, &values(minute))]).await;
@@ -100,12 +109,10 @@ pub async fn what_comes_after_its_raw_values_expired_joins_the_tiers(
             sender.send_frames(&[(minute * MINUTE, &values(minute))]).await;
         }
         for step in 0..3 {
-            for (metric, kind, column) in
-                [("gauge", Kind::Gauge, 0), ("counter", Kind::Counter, 1)]
+            for (metric, kind, column) in [("gauge", Kind::Gauge, 0), ("counter", Kind::Counter, 1)]
             {
                 for tier in [Tier::Minute, Tier::Hour] {
-                    let samples =
-                        (0..part.end).map(|m| (START + m * MINUTE, values(m)[column]));
+                    let samples = (0..part.end).map(|m| (START + m * MINUTE, values(m)[column]));
                     let expected = Rollup::of(kind, tier.window_ms(), samples);
                     let series = sender.find(metric).await;
                     let found =
@@ -127,7 +134,8 @@ pub async fn the_oldest_makes_room_when_there_is_too_much(
     let history = open(Retention { size_max: SIZE_MAX, ..forever() }).await;
     let mut sender = Sender::new(&history, 1, vec![layout(vec![gauge("a")])]);
     let mut dice = Dice::new(3);
-    let mut noise = || -> String { (0..500).map(|_| char::from(b'a' + dice.below(26) as u8)).collect() };
+    let mut noise =
+        || -> String { (0..500).map(|_| char::from(b'a' + dice.below(26) as u8)).collect() };
     let mut now = START;
     for hour in 0..48 {
         now = START + hour * HOUR;

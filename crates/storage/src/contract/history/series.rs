@@ -66,9 +66,8 @@ pub async fn a_series_in_two_layouts_is_one_series(
     let small = layout(vec![gauge("a")]);
     let large = layout(vec![gauge("b"), gauge("a")]);
     let mut sender = Sender::new(&history, 1, vec![small.clone(), large.clone()]);
-    let at = |id: LayoutId, seconds: i64, values: &[f64]| {
-        frame(id, START + seconds * SECOND, values)
-    };
+    let at =
+        |id: LayoutId, seconds: i64, values: &[f64]| frame(id, START + seconds * SECOND, values);
     sender.send(vec![at(small.id(), 0, &[1.0]), at(large.id(), 1, &[0.0, 2.0])]).await;
     // At one time in both: an absence hides nothing.
     sender.send(vec![at(small.id(), 2, &[3.0]), at(large.id(), 2, &[0.0, f64::NAN])]).await;

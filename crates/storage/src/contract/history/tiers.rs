@@ -31,12 +31,7 @@ pub(super) fn assert_same(kind: Kind, found: &[Rollup], expected: &[Rollup], whe
     }
 }
 
-async fn check(
-    sender: &Sender,
-    model: &BTreeMap<i64, (f64, f64)>,
-    range: TimeRange,
-    when: &str,
-) {
+async fn check(sender: &Sender, model: &BTreeMap<i64, (f64, f64)>, range: TimeRange, when: &str) {
     for (metric, kind, of) in [
         ("gauge", Kind::Gauge, (|v| v.0) as fn(&(f64, f64)) -> f64),
         ("counter", Kind::Counter, |v| v.1),
@@ -58,7 +53,8 @@ pub async fn tiers_equal_a_plain_computation_whatever_the_order_of_arrival(
     for seed in 0..4 {
         let history = open(forever()).await;
         let mut dice = Dice::new(seed);
-        let mut sender = Sender::new(&history, 1, vec![layout(vec![gauge("gauge"), counter("counter")])]);
+        let mut sender =
+            Sender::new(&history, 1, vec![layout(vec![gauge("gauge"), counter("counter")])]);
         let mut total = 0;
         let mut frames: Vec<(i64, f64, f64)> = Vec::new();
         for step in 0..400 {
@@ -140,7 +136,10 @@ pub async fn maintenance_that_is_done_does_nothing(
         }
     }
     assert!(done.sealed >= 2 && done.rolled_up >= 2, "{done:?}");
-    assert_eq!(history.maintain(START + 5 * HOUR).await.expect("maintained"), Maintained::default());
+    assert_eq!(
+        history.maintain(START + 5 * HOUR).await.expect("maintained"),
+        Maintained::default()
+    );
     // A clock that was set back changes nothing.
     assert_eq!(history.maintain(UnixMillis(0)).await.expect("maintained"), Maintained::default());
     assert_eq!(sender.raw("a").await.len(), 120);

@@ -1,7 +1,7 @@
 //! Runs of integers, as small as they get: written out as differences when they are few, else by `pco`.
 
-use pco::{ChunkConfig, DeltaSpec};
 use pco::standalone::{simple_compress, simple_decompress_into};
+use pco::{ChunkConfig, DeltaSpec};
 
 use crate::history::cursor::{Cursor, Damaged, put_signed};
 

@@ -1,8 +1,6 @@
 //! Taking items in: one transaction for the items and for the fact that they are durable.
 
-use model::{
-    Frame, Gap, Item, LogEvent, MachineEvent, MachineId, Payload, TimeRange, UnixMillis,
-};
+use model::{Frame, Gap, Item, LogEvent, MachineEvent, MachineId, Payload, TimeRange, UnixMillis};
 use sqlx::SqliteConnection;
 
 use super::SqliteHistory;
@@ -80,11 +78,10 @@ async fn collect(
     let Delivery { machine: name, epoch, received, layouts, items } = delivery;
     let machine = catalog.machine(connection, name).await?;
     for layout in &layouts {
-        catalog.place(connection, machine, layout).await?;
+        catalog.place(connection, machine, layout, received).await?;
     }
     let acknowledged = catalog.acknowledged(connection, machine, epoch).await?;
-    let fresh: Vec<Item> =
-        items.into_iter().filter(|item| acknowledged.insert(item.seq)).collect();
+    let fresh: Vec<Item> = items.into_iter().filter(|item| acknowledged.insert(item.seq)).collect();
     if fresh.is_empty() {
         return Ok(());
     }

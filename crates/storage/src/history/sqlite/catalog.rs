@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use model::{Kind, Layout, LayoutId, MachineId, SeqRanges, Series, SpoolEpoch};
+use model::{Kind, Layout, LayoutId, MachineId, SeqRanges, Series, SpoolEpoch, UnixMillis};
 use sqlx::SqliteConnection;
 
+use super::unused::mark_used;
 use crate::StorageError;
-use crate::sqlite::{STORE, labels_to_json};
+use crate::sqlite::{STORE, labels_to_json, list_to_json};
 
 /// Entries of each memory beside the database. A thousand machines with ten layouts fit; when it is
 /// full, everything is forgotten and read again, which costs a few queries a machine.
@@ -70,6 +71,7 @@ impl Catalog {
         connection: &mut SqliteConnection,
         machine: i64,
         layout: &Layout,
+        now: UnixMillis,
     ) -> Result<(), StorageError> {
         if let Some((id, _)) = self.layouts.get(&layout.id())
             && self.placed.contains(&(machine, *id))
@@ -88,11 +90,9 @@ impl Catalog {
         if self.places(connection, machine, id).await? == 0 {
             insert_places(connection, machine, id, layout.series()).await?;
         }
+        mark_used(connection, machine, &[id], now).await?;
         remember(&mut self.layouts, layout.id(), (id, layout.len()));
-        if self.placed.len() >= REMEMBERED_MAX {
-            self.placed.clear();
-        }
-        self.placed.insert((machine, id));
+        self.remember_placed(machine, id);
         Ok(())
     }
 
@@ -117,10 +117,17 @@ impl Catalog {
             0 => Ok(None),
             len => {
                 remember(&mut self.layouts, layout, (id, len));
-                self.placed.insert((machine, id));
+                self.remember_placed(machine, id);
                 Ok(Some((id, len)))
             }
         }
+    }
+
+    fn remember_placed(&mut self, machine: i64, layout: i64) {
+        if self.placed.len() >= REMEMBERED_MAX {
+            self.placed.clear();
+        }
+        self.placed.insert((machine, layout));
     }
 
     async fn places(
@@ -188,7 +195,7 @@ async fn insert_places(
             ]
         })
         .collect();
-    let rows = serde_json::to_string(&rows).expect("a list of texts is always JSON");
+    let rows = list_to_json(&rows);
     sqlx::query(
         "insert into series (machine_id, name, labels, kind, unit)
          select ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?2) where true

@@ -15,7 +15,7 @@ use crate::StorageError;
 use crate::history::transpose::{NewBlock, merge_blocks};
 use crate::history::{Damaged, Samples, block, late, windows};
 use crate::rollup::Rollup;
-use crate::sqlite::insert;
+use crate::sqlite::{insert, list_to_json};
 
 /// Merged blocks that are swapped in by one transaction.
 const SWAP_BYTES_MAX: usize = 2 << 20;
@@ -320,7 +320,7 @@ impl SqliteHistory {
             return Ok(());
         }
         let sources: Vec<i64> = swaps.iter().flat_map(|s| s.sources.iter().copied()).collect();
-        let sources = serde_json::to_string(&sources).expect("a list of numbers is always JSON");
+        let sources = list_to_json(&sources);
         let blocks = swaps.into_iter().flat_map(|s| s.blocks).collect();
         let mut tx = self.database.write().await?;
         sqlx::query("delete from block where id in (select value from json_each(?))")
@@ -358,7 +358,7 @@ async fn series_of_hour(
 
 fn ids(rolled: &[Rolled]) -> String {
     let ids: Vec<i64> = rolled.iter().map(|r| r.series).collect();
-    serde_json::to_string(&ids).expect("a list of numbers is always JSON")
+    list_to_json(&ids)
 }
 
 async fn put_minutes(
@@ -372,9 +372,12 @@ async fn put_minutes(
         "on conflict (series_id, hour) do update set data = excluded.data",
         rolled,
         |row, one| {
-            row.push_bind(one.series)
-                .push_bind(hour.0)
-                .push_bind(windows::encode(one.kind, hour, MINUTE_MS, &one.minutes));
+            row.push_bind(one.series).push_bind(hour.0).push_bind(windows::encode(
+                one.kind,
+                hour,
+                MINUTE_MS,
+                &one.minutes,
+            ));
         },
     )
     .await

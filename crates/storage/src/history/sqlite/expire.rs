@@ -6,9 +6,11 @@ use model::{UnixMillis, limits};
 use sqlx::SqliteConnection;
 
 use super::facts::set_raw_expired_before;
+use super::unused::forget_series;
 use super::{DAY_MS, HOUR_MS, SqliteHistory};
 use crate::StorageError;
 use crate::history::Maintained;
+use crate::sqlite::list_to_json;
 
 /// Rows of one transaction: blocks are large, the others small.
 const BLOCKS: i64 = 32;
@@ -62,6 +64,7 @@ impl SqliteHistory {
             }
         }
         done.expired += self.forget_spools(now).await?;
+        done.expired += self.forget_layouts(now).await?;
         done.expired += self.forget_removed(began + ROUND).await?;
         Ok(())
     }
@@ -108,14 +111,11 @@ impl SqliteHistory {
         .fetch_one(&mut *tx)
         .await?;
         drop(tx);
-        let mut oldest: Vec<(i64, Droppable)> = [
-            (raw, Droppable::Raw),
-            (processes, Droppable::Processes),
-            (logs, Droppable::Logs),
-        ]
-        .into_iter()
-        .filter_map(|(time, what)| Some((time?, what)))
-        .collect();
+        let mut oldest: Vec<(i64, Droppable)> =
+            [(raw, Droppable::Raw), (processes, Droppable::Processes), (logs, Droppable::Logs)]
+                .into_iter()
+                .filter_map(|(time, what)| Some((time?, what)))
+                .collect();
         oldest.sort_by_key(|(time, _)| *time);
         for (time, what) in oldest {
             // An hour of it at a time, so that the kinds take turns.
@@ -127,10 +127,11 @@ impl SqliteHistory {
         }
         for (what, name) in [(Droppable::Minutes, "minute"), (Droppable::Hours, "hour")] {
             let mut tx = self.database.read().await?;
-            let day: Option<i64> = sqlx::query_scalar("select min(day) from tier_day where tier = ?")
-                .bind(name)
-                .fetch_one(&mut *tx)
-                .await?;
+            let day: Option<i64> =
+                sqlx::query_scalar("select min(day) from tier_day where tier = ?")
+                    .bind(name)
+                    .fetch_one(&mut *tx)
+                    .await?;
             drop(tx);
             let Some(day) = day else { continue };
             let dropped = self.drop_before(what, UnixMillis(day) + DAY_MS).await?;
@@ -142,11 +143,7 @@ impl SqliteHistory {
     }
 
     /// Drops some of what ended before `before`. 0 when there is nothing.
-    async fn drop_before(
-        &self,
-        what: Droppable,
-        before: UnixMillis,
-    ) -> Result<u64, StorageError> {
+    async fn drop_before(&self, what: Droppable, before: UnixMillis) -> Result<u64, StorageError> {
         match what {
             Droppable::Raw => self.drop_raw(before).await,
             Droppable::Minutes => self.drop_tier_day("minute", before).await,
@@ -225,7 +222,7 @@ impl SqliteHistory {
             set_raw_expired_before(&mut tx, UnixMillis(*newest) + HOUR_MS).await?;
             let ids: Vec<i64> = doomed.iter().map(|(id, _)| *id).collect();
             sqlx::query("delete from block where id in (select value from json_each(?))")
-                .bind(serde_json::to_string(&ids).expect("a list of numbers is always JSON"))
+                .bind(list_to_json(&ids))
                 .execute(&mut *tx)
                 .await?;
         }
@@ -273,11 +270,12 @@ impl SqliteHistory {
             let Some(last) = series.last() else { break };
             after = *last;
             deleted += sqlx::query(statement)
-                .bind(serde_json::to_string(&series).expect("a list of numbers is always JSON"))
+                .bind(list_to_json(&series))
                 .bind(day)
                 .execute(&mut *tx)
                 .await?
                 .rows_affected();
+            forget_series(&mut tx, &series).await?;
             tx.commit().await?;
         }
         let mut tx = self.database.write().await?;

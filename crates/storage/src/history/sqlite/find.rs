@@ -9,7 +9,7 @@ use super::SqliteHistory;
 use super::catalog::{kind_from_name, seqs_from_text};
 use crate::StorageError;
 use crate::history::{SeriesSelector, StoredSeries};
-use crate::sqlite::{STORE, labels_from_json};
+use crate::sqlite::{STORE, labels_from_json, list_to_json};
 
 impl SqliteHistory {
     pub(super) async fn find_series(
@@ -19,7 +19,7 @@ impl SqliteHistory {
     ) -> Result<Vec<StoredSeries>, StorageError> {
         let machines = selector.machines.as_ref().map(|machines| {
             let names: Vec<String> = machines.iter().map(MachineId::to_string).collect();
-            serde_json::to_string(&names).expect("a list of texts is always JSON")
+            list_to_json(&names)
         });
         let mut tx = self.database.read().await?;
         let mut rows = sqlx::query(

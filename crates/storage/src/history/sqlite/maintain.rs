@@ -46,10 +46,8 @@ impl SqliteHistory {
     pub(super) async fn maintain(&self, now: UnixMillis) -> Result<Maintained, StorageError> {
         let mut rounds = self.rounds.lock().await;
         let mut done = Maintained::default();
-        let mut results = vec![
-            self.seal_some(now, &mut done).await,
-            self.close_some(now, &mut done).await,
-        ];
+        let mut results =
+            vec![self.seal_some(now, &mut done).await, self.close_some(now, &mut done).await];
         if rounds.expiry.is_due(now, EXPIRY_MS) {
             results.push(self.expire_some(now, &mut done).await);
             rounds.expiry.looked(now, done.expired);
@@ -62,11 +60,7 @@ impl SqliteHistory {
         Ok(done)
     }
 
-    async fn seal_some(
-        &self,
-        now: UnixMillis,
-        done: &mut Maintained,
-    ) -> Result<(), StorageError> {
+    async fn seal_some(&self, now: UnixMillis, done: &mut Maintained) -> Result<(), StorageError> {
         let began = Instant::now();
         let mut failed = Ok(());
         for (machine, stretch) in self.closed_stretches(now).await? {
@@ -82,11 +76,7 @@ impl SqliteHistory {
         failed
     }
 
-    async fn close_some(
-        &self,
-        now: UnixMillis,
-        done: &mut Maintained,
-    ) -> Result<(), StorageError> {
+    async fn close_some(&self, now: UnixMillis, done: &mut Maintained) -> Result<(), StorageError> {
         let began = Instant::now();
         let mut failed = Ok(());
         for (machine, hour) in self.due_hours(now, HOURS).await? {

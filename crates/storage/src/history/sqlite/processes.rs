@@ -6,8 +6,8 @@ use sqlx::SqliteConnection;
 use super::SqliteHistory;
 use crate::StorageError;
 use crate::history::cursor::Cursor;
-use crate::history::report_group::ReportGroup;
 use crate::history::report;
+use crate::history::report_group::ReportGroup;
 
 /// An answer is at most this much older than what was asked for.
 const AGE_MS_MAX: i64 = 10 * 60 * 1000;

@@ -12,6 +12,7 @@ use crate::StorageError;
 use crate::history::block::{self, Block};
 use crate::history::merge::{self, Piece};
 use crate::history::{Damaged, Samples, values};
+use crate::sqlite::list_to_json;
 
 /// Columns that are wanted of one layout: position and index of the series in the answer, by position.
 type Columns = Vec<(usize, usize)>;
@@ -49,7 +50,7 @@ impl SqliteHistory {
             })
             .collect();
         parts.dedup();
-        let parts = serde_json::to_string(&parts).expect("a list of numbers is always JSON");
+        let parts = list_to_json(&parts);
         let mut rows = sqlx::query(
             "select block.id, block.layout_id, block.part, block.data
              from json_each(?1) as wanted
@@ -88,7 +89,7 @@ impl SqliteHistory {
         pieces: &mut [Vec<Piece>],
     ) -> Result<(), StorageError> {
         let wanted: Vec<i64> = layouts.keys().copied().collect();
-        let wanted = serde_json::to_string(&wanted).expect("a list of numbers is always JSON");
+        let wanted = list_to_json(&wanted);
         let mut rows = sqlx::query(
             "select time, layout_id, data from frame
              where machine_id = ?1 and time >= ?2 and time < ?3
@@ -158,7 +159,7 @@ async fn places(
     for (index, &id) in series.iter().enumerate() {
         indices.entry(id).or_default().push(index);
     }
-    let wanted = serde_json::to_string(series).expect("a list of numbers is always JSON");
+    let wanted = list_to_json(&series);
     let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
         "select machine_id, layout_id, position, series_id
          from placement join machine on machine.id = machine_id

@@ -73,8 +73,7 @@ fn event(row: &SqliteRow) -> Result<Option<MachineEvent>, StorageError> {
 fn gap(row: &SqliteRow) -> Result<Option<(Gap, UnixMillis)>, StorageError> {
     let Some(reason) = GapReason::from_name(row.try_get("reason")?) else { return Ok(None) };
     let (first, last): (i64, i64) = (row.try_get("first_seq")?, row.try_get("last_seq")?);
-    let times: (Option<i64>, Option<i64>) =
-        (row.try_get("first_time")?, row.try_get("last_time")?);
+    let times: (Option<i64>, Option<i64>) = (row.try_get("first_time")?, row.try_get("last_time")?);
     let gap = Gap {
         seqs: SeqRange::new(first as u64, last as u64).ok_or_else(|| StorageError::Corrupt {
             store: STORE,

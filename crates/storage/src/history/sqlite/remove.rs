@@ -12,7 +12,7 @@ use crate::StorageError;
 const ROWS: i64 = 500;
 
 /// Everything that a machine has, what depends on other rows before these.
-const DELETIONS: [&str; 14] = [
+const DELETIONS: [&str; 15] = [
     "delete from open_hour where machine_id = ?1 and hour in (
         select hour from open_hour where machine_id = ?1 limit ?2)",
     "delete from frame where machine_id = ?1 and time in (
@@ -35,6 +35,8 @@ const DELETIONS: [&str; 14] = [
         where machine_id = ?1 limit ?2)",
     "delete from placement where machine_id = ?1 and (layout_id, position) in (
         select layout_id, position from placement where machine_id = ?1 limit ?2)",
+    "delete from placed where machine_id = ?1 and layout_id in (
+        select layout_id from placed where machine_id = ?1 limit ?2)",
     "delete from series where id in (select id from series where machine_id = ?1 limit ?2)",
     "delete from acknowledged where machine_id = ?1 and epoch in (
         select epoch from acknowledged where machine_id = ?1 limit ?2)",

@@ -10,6 +10,7 @@ use model::{TimeRange, UnixMillis};
 use sqlx::Row as _;
 
 use super::append::Sealing;
+use super::unused::mark_used;
 use super::{HOUR_MS, STRETCH_MS, SqliteHistory, off_thread};
 use crate::StorageError;
 use crate::history::report_group;
@@ -96,6 +97,9 @@ impl SqliteHistory {
         }
         let hour = stretch.start.floor(HOUR_MS);
         if !blocks.is_empty() {
+            let mut layouts: Vec<i64> = blocks.iter().map(|block| block.layout).collect();
+            layouts.dedup();
+            mark_used(&mut tx, machine, &layouts, now).await?;
             insert_blocks(&mut tx, machine, hour, blocks).await?;
             let end = hour + HOUR_MS;
             let late = now > end + LATENESS_MS + SETTLE_MS;

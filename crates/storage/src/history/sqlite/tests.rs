@@ -92,8 +92,11 @@ async fn a_damaged_block_is_left_out_counted_and_set_aside() {
     let payloads = vec![frame(0, 1.0), frame(20 * MINUTE_MS, 2.0), frame(40 * MINUTE_MS, 3.0)];
     history.append(delivery(1, payloads)).await.expect("appended");
     while history.maintain(START + 50 * MINUTE_MS + 1).await.expect("maintained").sealed > 0 {}
-    execute(&history, "update block set data = substr(data, 1, 10) where first % 3600000 = 1200000")
-        .await;
+    execute(
+        &history,
+        "update block set data = substr(data, 1, 10) where first % 3600000 = 1200000",
+    )
+    .await;
     assert_eq!(raw(&history).await, [(0, 1.0), (40 * MINUTE_MS, 3.0)]);
     assert_eq!(history.damaged_total(), 1);
     settle(&history, START + DAY_MS).await;
@@ -176,8 +179,11 @@ async fn a_file_that_cannot_be_opened_is_refused_with_a_hint() {
     let missing = folder.path().join("missing/muster.db");
     refused(&missing, "it cannot be created or written", "--data-dir").await;
     let text = folder.path().join("text.db");
-    std::fs::write(&text, "not a database at all, but longer than a header of one would be: ".repeat(20))
-        .expect("written");
+    std::fs::write(
+        &text,
+        "not a database at all, but longer than a header of one would be: ".repeat(20),
+    )
+    .expect("written");
     refused(&text, "it is not a database, or is damaged", "restore it from a backup").await;
 }
 
@@ -278,4 +284,35 @@ async fn file_space_is_used_again() {
         }
         assert!(file <= largest + largest / 2, "day {day}: {file} bytes after {largest}");
     }
+}
+
+#[tokio::test]
+async fn layouts_and_series_that_nothing_refers_to_are_forgotten() {
+    let history = history().await;
+    let send = async |seq: u64, day: i64, metric: &str| {
+        let series = vec![Series::gauge(metric, "1", Labels::empty())];
+        let layout = Layout::new(series).expect("a valid layout");
+        let time = START + day * DAY_MS;
+        let frame = Frame { time, layout: layout.id(), values: vec![1.0] };
+        let mut deliveries = delivery(seq, vec![Payload::Frame(frame)]);
+        deliveries[0].layouts = vec![layout];
+        deliveries[0].received = time;
+        history.append(deliveries).await.expect("appended");
+        settle(&history, time + HOUR_MS + MINUTE_MS).await;
+    };
+    // A container that came and went, beside what is always there.
+    send(1, 0, "container").await;
+    for day in 0..12 {
+        send(2 + day as u64, day, "always").await;
+    }
+    assert_eq!(count(&history, "select count(*) from placement").await, 1);
+    assert_eq!(count(&history, "select count(*) from layout").await, 1);
+    assert_eq!(count(&history, "select count(*) from series").await, 2, "its roll-ups are kept");
+    settle(&history, START + 800 * DAY_MS).await;
+    assert_eq!(count(&history, "select count(*) from tier_hour").await, 0);
+    assert_eq!(count(&history, "select count(*) from series").await, 0);
+    // It may come back.
+    send(20, 801, "container").await;
+    assert_eq!(count(&history, "select count(*) from placement").await, 1);
+    assert_eq!(count(&history, "select count(*) from tier_minute").await, 1);
 }

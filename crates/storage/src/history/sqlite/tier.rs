@@ -11,6 +11,7 @@ use super::{DAY_MS, HOUR_MS, SqliteHistory};
 use crate::StorageError;
 use crate::history::{Samples, StoredSeries, Tier, late, windows};
 use crate::rollup::Rollup;
+use crate::sqlite::list_to_json;
 
 impl SqliteHistory {
     pub(super) async fn tier(
@@ -67,7 +68,7 @@ impl SqliteHistory {
         };
         let ids: Vec<i64> = series.iter().map(|s| s.id).collect();
         let mut rows = sqlx::query(statement)
-            .bind(serde_json::to_string(&ids).expect("a list of numbers is always JSON"))
+            .bind(list_to_json(&ids))
             .bind(range.start.floor(row_ms).0)
             .bind(range.end.0)
             .fetch(connection);
@@ -117,7 +118,7 @@ async fn machines_of(
         "select wanted.key, machine_id from json_each(?) as wanted
          cross join series on series.id = wanted.value",
     )
-    .bind(serde_json::to_string(&ids).expect("a list of numbers is always JSON"))
+    .bind(list_to_json(&ids))
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(|(index, machine)| (index as usize, machine)).collect())
