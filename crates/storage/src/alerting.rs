@@ -61,7 +61,9 @@ pub struct Setting {
 pub enum Saved {
     Done,
     /// Somebody was faster: this revision is in force, or none when it does not exist.
-    Conflict { current: Option<u64> },
+    Conflict {
+        current: Option<u64>,
+    },
     /// Another one of its kind has this name.
     NameTaken,
 }
@@ -274,7 +276,8 @@ mod tests {
 
     #[test]
     fn the_latest_word_on_an_alert_counts() {
-        let state = |id: &str, document: &str| AlertState { id: id.into(), document: document.into() };
+        let state =
+            |id: &str, document: &str| AlertState { id: id.into(), document: document.into() };
         let mut changes = AlertChanges::default();
         changes.keep(state("a", "1"));
         changes.forget("a".into());

@@ -44,12 +44,13 @@ impl Alerting for SqliteAlerting {
         if current.unwrap_or(0) + 1 != setting.revision {
             return Ok(Saved::Conflict { current });
         }
-        let taken = sqlx::query("select 1 from alert_setting where kind = ? and name = ? and id <> ?")
-            .bind(setting.kind.name())
-            .bind(&setting.name)
-            .bind(&setting.id)
-            .fetch_optional(&mut *tx)
-            .await?;
+        let taken =
+            sqlx::query("select 1 from alert_setting where kind = ? and name = ? and id <> ?")
+                .bind(setting.kind.name())
+                .bind(&setting.name)
+                .bind(&setting.id)
+                .fetch_optional(&mut *tx)
+                .await?;
         if taken.is_some() {
             return Ok(Saved::NameTaken);
         }
@@ -395,7 +396,9 @@ fn incident(row: &SqliteRow) -> Result<Incident, StorageError> {
         store: STORE,
         reason: format!("machine of an incident: {e}"),
     })?;
-    let time = |column: &str| Ok::<_, StorageError>(row.try_get::<Option<i64>, _>(column)?.map(UnixMillis));
+    let time = |column: &str| {
+        Ok::<_, StorageError>(row.try_get::<Option<i64>, _>(column)?.map(UnixMillis))
+    };
     Ok(Incident {
         id: row.try_get("id")?,
         alert: row.try_get("alert")?,
