@@ -108,21 +108,24 @@ function drawOneByOne(left) {
   setTimeout(() => requestAnimationFrame(() => drawOneByOne(left)), 0);
 }
 
-// What is on the screen first, then the rest.
+// The first chart first, then what else is on the screen, then the rest.
 async function fill() {
   const bottom = innerHeight + 100;
-  const first = charts.filter((chart) => chart.figure.getBoundingClientRect().top < bottom);
-  for (const chart of first) chart.visible = true;
-  const metrics = [...new Set(first.flatMap((chart) => chart.metrics))];
+  const seen = charts.filter((chart) => chart.figure.getBoundingClientRect().top < bottom);
+  for (const chart of seen) chart.visible = true;
+  const asked = new Set();
   try {
-    await loadWindow(metrics);
-    if (range.isLive()) first.forEach(draw);
-    await loadWindow([...new Set(charts.flatMap((chart) => chart.metrics))].filter((metric) => !metrics.includes(metric)));
+    for (const some of [seen.slice(0, 1), seen.slice(1), charts]) {
+      const fresh = [...new Set(some.flatMap((chart) => chart.metrics))].filter((metric) => !asked.has(metric));
+      fresh.forEach((metric) => asked.add(metric));
+      await loadWindow(fresh);
+      if (range.isLive() && some !== charts) some.forEach(draw);
+    }
     loaded = true;
     // Charts without a single series are none of this machine's.
     drawOneByOne([...charts]);
   } catch (problem) {
-    for (const chart of first) chart.say(problem.message);
+    for (const chart of seen) chart.say(problem.message);
     setTimeout(fill, 5000);
   }
 }
