@@ -12,6 +12,8 @@ use crate::eventually::eventually;
 /// Ten minutes of frames at 1 Hz are as many as a minute at 10 Hz, the shortest interval there is.
 const FRAMES: u32 = 600;
 const INTERVAL: Duration = Duration::from_millis(100);
+/// History is looked at in stretches of this length.
+const WINDOW: Duration = Duration::from_secs(5);
 const METRIC: &str = model::metric::LOAD_1M.name;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,27 +35,32 @@ async fn ten_minutes_of_frames_arrive_after_an_outage_and_the_present_does_not_w
     let away_to = SystemTime::now();
     cluster.restart().await;
 
+    // As soon as anything of the past has arrived, the present is there too and stays: none of its points is
+    // old, as long as the past is still arriving and a while after.
     let mut client = StateServiceClient::new(cluster.channel().await);
-    // From the first live point on, none is old, as long as the past is still arriving and a while after.
-    eventually(PATIENCE, || {
-        let mut client = client.clone();
-        let machine = machine.clone();
-        async move { live_age(&mut client, &machine).await.map(drop) }
-    })
-    .await;
-    let (began, mut oldest, mut complete_after) = (Instant::now(), Duration::ZERO, None);
-    while complete_after.is_none() || began.elapsed() < Duration::from_secs(5) {
-        assert!(began.elapsed() < PATIENCE, "the backlog did not arrive within {PATIENCE:?}");
-        let (_, age) = live_age(&mut client, &machine).await.expect("stays live");
-        oldest = oldest.max(age);
-        if complete_after.is_none() && missing(&mut client, &machine, away_from, away_to).await == 0
-        {
-            complete_after = Some(began.elapsed());
+    let (began, mut oldest) = (Instant::now(), Duration::ZERO);
+    let (mut arriving_after, mut complete_after) = (None, None);
+    let whole = windows(away_from, away_to);
+    while complete_after.is_none_or(|after| began.elapsed() < after + Duration::from_secs(5)) {
+        assert!(
+            began.elapsed() < PATIENCE * 2,
+            "the backlog did not arrive within {:?}",
+            PATIENCE * 2
+        );
+        let missing = missing(&mut client, &machine, away_from, away_to).await;
+        if missing < whole {
+            arriving_after.get_or_insert_with(|| began.elapsed());
+            let (_, age) = live_age(&mut client, &machine).await.expect("the present is there");
+            oldest = oldest.max(age);
+        }
+        if missing == 0 {
+            complete_after.get_or_insert_with(|| began.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     eprintln!(
-        "the backlog was complete {complete_after:?} after the first live point; the oldest live point was {oldest:?} old"
+        "the backlog began to arrive after {arriving_after:?} and was complete after {complete_after:?}; \
+         the oldest live point was {oldest:?} old"
     );
     assert!(oldest < Duration::from_secs(2), "a live point was {oldest:?} old");
 }
@@ -80,14 +87,19 @@ async fn live_age(
     Ok((machine, time.elapsed().unwrap_or_default()))
 }
 
-/// Seconds of the outage in which fewer values are in history than were read.
+/// Whole windows within the outage.
+fn windows(from: SystemTime, to: SystemTime) -> usize {
+    let within = to.duration_since(from).expect("ordered") - WINDOW * 2;
+    (within.as_secs() / WINDOW.as_secs()) as usize
+}
+
+/// Windows of the outage of which fewer values are in history than were read.
 async fn missing(
     client: &mut StateServiceClient<Channel>,
     machine: &str,
     from: SystemTime,
     to: SystemTime,
 ) -> usize {
-    let window = Duration::from_secs(5);
     let request = v1::QueryRangeRequest {
         metric: METRIC.to_owned(),
         machines: vec![v1::LabelMatcher {
@@ -96,19 +108,17 @@ async fn missing(
             ..Default::default()
         }],
         // Whole windows inside the outage.
-        start: Some((from + window).into()),
-        end: Some((to - window).into()),
-        step: Some(prost_types::Duration::try_from(window).expect("in range")),
+        start: Some((from + WINDOW).into()),
+        end: Some((to - WINDOW).into()),
+        step: Some(prost_types::Duration::try_from(WINDOW).expect("in range")),
         aggregate: v1::Aggregate::Count.into(),
         ..Default::default()
     };
     let answer = client.query_range(request).await.expect("answers").into_inner();
-    let windows =
-        (to.duration_since(from).expect("ordered") - window * 2).as_secs() / window.as_secs();
     let full = |counts: &v1::RangeSeries| {
         // A tick may be late by one, when the machine is busy.
-        let enough = 0.9 * window.as_secs_f64() / INTERVAL.as_secs_f64();
+        let enough = 0.9 * WINDOW.as_secs_f64() / INTERVAL.as_secs_f64();
         counts.values.iter().filter(|count| **count >= enough).count()
     };
-    (windows as usize).saturating_sub(answer.series.first().map_or(0, full))
+    windows(from, to).saturating_sub(answer.series.first().map_or(0, full))
 }
