@@ -43,7 +43,7 @@ impl fmt::Display for RuleId {
     }
 }
 
-/// A rule as it is in force. Only [`check`] makes one from what people write.
+/// A rule as it is in force. Only [`check()`] makes one from what people write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub id: RuleId,

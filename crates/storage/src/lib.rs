@@ -9,7 +9,7 @@
 //! | [`Alerting`] | rules, alerts, incidents, and what has to be told |
 //!
 //! This crate alone speaks SQL. It knows nothing of the wire and nothing of who calls it. The contract of
-//! each port stands at its trait, and is a test suite in [`contract`] that every adapter passes.
+//! each port stands at its trait, and is a test suite in `contract` that every adapter passes.
 
 pub mod alerting;
 pub mod config;

@@ -159,7 +159,7 @@ async fn places(
     for (index, &id) in series.iter().enumerate() {
         indices.entry(id).or_default().push(index);
     }
-    let wanted = list_to_json(&series);
+    let wanted = list_to_json(series);
     let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
         "select machine_id, layout_id, position, series_id
          from placement join machine on machine.id = machine_id

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use model::{
     EventKind, Frame, Item, Labels, Layout, MachineEvent, MachineId, Payload, Series, SpoolEpoch,
@@ -220,7 +220,7 @@ async fn cancelled_after(polls: usize, future: impl Future) {
     let mut future = std::pin::pin!(future);
     for _ in 0..polls {
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+        if future.as_mut().poll(&mut context).is_ready() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_micros(300));
