@@ -105,9 +105,12 @@ impl Roll {
         self.meet(records, now);
         for (machine, entry) in self.lock().iter_mut() {
             entry.elsewhere = here.contains(machine);
-            entry.news.presence = !entry.elsewhere;
+            // Of a machine that was there a moment ago another aggregator may be about to say more.
+            let away =
+                !matches!(entry.pulse.status(), MachineStatus::Online | MachineStatus::Stale);
+            entry.news.presence = away && !entry.elsewhere;
         }
-        self.observe(presences, now);
+        self.observe(&presences, now);
     }
 
     /// A stream speaks for its machine from now on; the one that did before is fenced. Returns the token
@@ -257,7 +260,9 @@ impl Roll {
                     Pulse::restored(record.status, record.status_since, &self.patience, now);
                 entry.last_seen = record.last_seen;
                 entry.elsewhere = true;
-                entry.record = Arc::new(record);
+                // What a restored pulse assumes is no news: whoever has the stream tells.
+                let (status, status_since) = (entry.pulse.status(), entry.pulse.since());
+                entry.record = Arc::new(MachineRecord { status, status_since, ..record });
                 entry
             });
         }
@@ -265,11 +270,11 @@ impl Roll {
 
     /// Takes over what live state says of machines that others hear: these write it, this roll only follows.
     /// True when there is a machine that this roll has not met.
-    pub(crate) fn observe(&self, presences: Vec<(MachineId, Presence)>, now: Now) -> bool {
+    pub(crate) fn observe(&self, presences: &[(MachineId, Presence)], now: Now) -> bool {
         let mut unknown = false;
         let mut machines = self.lock();
         for (machine, presence) in presences {
-            let Some(entry) = machines.get_mut(&machine) else {
+            let Some(entry) = machines.get_mut(machine) else {
                 unknown = true;
                 continue;
             };
@@ -282,7 +287,7 @@ impl Roll {
             entry.elsewhere = true;
             entry.last_seen = presence.last_seen;
             entry.clock_skew_ms = presence.clock_skew_ms;
-            entry.headline = presence.headline;
+            entry.headline = presence.headline.clone();
             entry.pulse.set_interval(Duration::from_millis(presence.interval_ms));
             entry.pulse.overheard(presence.status, presence.status_since, now);
             let record = Arc::make_mut(&mut entry.record);
@@ -367,5 +372,58 @@ impl Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("pulse", &self.pulse).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience =
+        Patience { offline_after_min: Duration::from_secs(15), grace: Duration::from_secs(60) };
+
+    fn web_1() -> MachineId {
+        MachineId::from_u128(1).expect("not zero")
+    }
+
+    fn record(status: MachineStatus, now: Now) -> MachineRecord {
+        MachineRecord { status, ..MachineRecord::clone(&Entry::new(web_1(), now).record) }
+    }
+
+    /// What a roll writes by itself about a machine of which it has read no more than the record.
+    #[track_caller]
+    fn check(known: MachineStatus, written: Option<MachineStatus>) {
+        let now = Now::read();
+        let restored = Roll::new(PATIENCE);
+        restored.restore(vec![record(known, now)], Vec::new(), now);
+        let met = Roll::new(PATIENCE);
+        met.meet(vec![record(known, now)], now);
+        for (roll, written) in [(restored, written), (met, None)] {
+            roll.sweep(now);
+            let news = roll.take_news();
+            assert_eq!(news.first().map(|change| change.presence.status), written);
+            assert!(news.iter().all(|change| change.record.is_none() && !change.status_changed));
+        }
+    }
+
+    #[test]
+    fn nobody_speaks_for_a_machine_that_another_aggregator_may_have() {
+        check(MachineStatus::Online, None);
+        check(MachineStatus::Stale, None);
+        check(MachineStatus::Asleep, Some(MachineStatus::Asleep));
+        check(MachineStatus::Offline, Some(MachineStatus::Offline));
+        check(MachineStatus::Stopped, Some(MachineStatus::Stopped));
+    }
+
+    #[test]
+    fn a_machine_that_nobody_claims_after_a_restart_goes_offline() {
+        let mut now = Now::read();
+        let roll = Roll::new(PATIENCE);
+        roll.restore(vec![record(MachineStatus::Online, now)], Vec::new(), now);
+        now = now.plus_ms(61_000);
+        roll.sweep(now);
+        let news = roll.take_news();
+        assert_eq!(news[0].presence.status, MachineStatus::Offline);
+        assert!(news[0].record.is_some() && news[0].status_changed);
     }
 }

@@ -61,10 +61,11 @@ impl Keeper {
     /// Looks at what other aggregators wrote. When live state does not answer, there is nothing to learn.
     async fn observe(&self) {
         let Ok(presences) = self.live.presences().await else { return };
-        if self.roll.observe(presences, Now::read())
+        if self.roll.observe(&presences, Now::read())
             && let Ok(records) = self.registry.machines().await
         {
             self.roll.meet(records, Now::read());
+            self.roll.observe(&presences, Now::read());
         }
     }
 

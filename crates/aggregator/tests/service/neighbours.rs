@@ -2,6 +2,7 @@
 
 use proto::v1;
 use proto::v1::MachineStatus::{Online, Stopped};
+use proto::v1::collector_message::Kind as Message;
 use tonic::Code;
 
 use crate::cluster::{Cluster, eventually, machine_id};
@@ -10,7 +11,11 @@ use crate::collector::layout;
 #[tokio::test]
 async fn any_aggregator_answers_for_every_machine() {
     let cluster = Cluster::start().await;
-    let mut web = cluster.collector(1, "web-1").await;
+    // So slow that it is not stale before the other one is up, however busy this machine is.
+    let mut web = cluster.silent_collector(1, "web-1").await;
+    let interval = Some(proto::convert::duration_from_ms(60_000));
+    web.say(0, Message::Hello(v1::Hello { interval, ..web.greeting() })).await;
+    web.welcome().await;
     web.layout(&layout()).await;
     web.frame(&layout(), &[0.5, 0.0, 0.0]).await;
     cluster.becomes("web-1", Online).await;

@@ -34,11 +34,11 @@ async fn frames_of_the_present_bring_a_machine_online_and_the_backlog_does_not()
 
 #[tokio::test]
 async fn a_machine_that_goes_silent_becomes_stale_and_then_offline() {
-    let offline_after = Span(Duration::from_millis(1500));
+    let offline_after = Span(Duration::from_secs(6));
     let status = StatusConfig { offline_after, ..StatusConfig::default() };
     let cluster = Cluster::start_with(Config { status, ..Config::default() }).await;
     let mut web = cluster.silent_collector(1, "web-1").await;
-    let interval = Some(proto::convert::duration_from_ms(100));
+    let interval = Some(proto::convert::duration_from_ms(500));
     let hello = v1::Hello { interval, ..web.greeting() };
     web.say(0, Message::Hello(hello)).await;
     web.welcome().await;
