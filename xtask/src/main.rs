@@ -60,7 +60,7 @@ fn test(args: &[String]) -> Result<()> {
     shell::cargo(["build", "--locked", "--package", "collector", "--bins"])?;
     let given = args.iter().map(String::as_str);
     let mut tests =
-        shell::command_cargo(["test", "--locked", "--workspace"].into_iter().chain(given));
+        shell::command_cargo(["test", "--locked", "--workspace", "--no-fail-fast"].into_iter().chain(given));
     tests.envs(services.variables().iter().map(|(name, url)| (name, url)));
     shell::run(tests)
 }
