@@ -17,12 +17,12 @@ pub(super) struct Writer {
     pub(super) sealing: Option<Sealing>,
 }
 
-/// A stretch of one machine's frames that was read to be sealed.
+/// A stretch of one machine's frames and process reports that was read to be sealed.
 #[derive(Debug)]
 pub(super) struct Sealing {
     pub(super) machine: i64,
     pub(super) stretch: TimeRange,
-    /// A frame came in since: what was read is no longer all there is.
+    /// Something came in since: what was read is no longer all there is.
     pub(super) touched: bool,
 }
 
@@ -58,8 +58,10 @@ impl SqliteHistory {
         for delivery in deliveries {
             collect(&mut tx, &mut catalog, delivery, &mut rows).await?;
         }
-        for (machine, time, _, _) in &rows.frames {
-            writer.touch(*machine, *time);
+        let frames = rows.frames.iter().map(|(machine, time, ..)| (*machine, *time));
+        let reports = rows.reports.iter().map(|(machine, time, _)| (*machine, *time));
+        for (machine, time) in frames.chain(reports) {
+            writer.touch(machine, time);
         }
         rows.insert(&mut tx).await?;
         tx.commit().await?;

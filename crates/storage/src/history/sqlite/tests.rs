@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::task::{Context, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use model::{
     EventKind, Frame, Item, Labels, Layout, MachineEvent, MachineId, Payload, Series, SpoolEpoch,
@@ -215,17 +216,22 @@ async fn what_was_appended_is_there_after_the_process_died() {
     assert_eq!(raw(&again).await, [(0, 1.0), (1, 2.0)]);
 }
 
-/// Polls a future a few times, lets the database's own thread work in between, and drops it.
+/// Polls a future a few times, and drops it.
 async fn cancelled_after(polls: usize, future: impl Future) {
-    let mut future = std::pin::pin!(future);
+    polled(polls, std::pin::pin!(future)).await;
+}
+
+/// Polls a future a few times and lets the database's own thread work in between.
+async fn polled<T>(polls: usize, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     for _ in 0..polls {
         let mut context = Context::from_waker(Waker::noop());
-        if future.as_mut().poll(&mut context).is_ready() {
-            return;
+        if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+            return Some(done);
         }
         std::thread::sleep(std::time::Duration::from_micros(300));
         tokio::task::yield_now().await;
     }
+    None
 }
 
 #[tokio::test]
@@ -239,6 +245,38 @@ async fn an_append_that_was_cancelled_anywhere_can_be_sent_again() {
         assert_eq!(count(&history, "select count(*) from event").await, 3 * (round as i64 + 1));
     }
     assert_eq!(count(&history, "select count(distinct detail) from event").await, 120);
+}
+
+#[tokio::test]
+async fn what_comes_at_any_moment_of_its_stretchs_sealing_is_not_lost() {
+    let history = history().await;
+    let report = |ms: i64| {
+        Payload::Processes(model::ProcessReport { time: START + ms, ..Default::default() })
+    };
+    let now = START + DAY_MS;
+    const MOMENTS: i64 = 40;
+    for moment in 0..MOMENTS {
+        let (ms, seq) = (moment * STRETCH_MS, 1 + moment as u64 * 4);
+        let before = delivery(seq, vec![frame(ms, 1.0), report(ms)]);
+        history.append(before).await.expect("appended");
+        let mut sealing = std::pin::pin!(history.maintain(now));
+        let done = polled(moment as usize, sealing.as_mut()).await;
+        let meanwhile = history.append(delivery(seq + 2, vec![report(ms + 2000)]));
+        let (sealed, appended) = match done {
+            Some(sealed) => (sealed, meanwhile.await),
+            None => tokio::join!(sealing, meanwhile),
+        };
+        sealed.expect("maintained");
+        appended.expect("appended");
+    }
+    settle(&history, now).await;
+    for moment in 0..MOMENTS {
+        let ms = moment * STRETCH_MS;
+        for ms in [ms, ms + 2000] {
+            let found = history.processes_at(machine(), START + ms).await.expect("read");
+            assert_eq!(found.map(|r| r.time.since(START)), Some(ms), "moment {moment}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
