@@ -194,7 +194,7 @@ async fn submit(
     };
     session.outbox.submitted();
     // From here on the writer is there until it has taken everything in.
-    session.dock.queue.submit(submission).await.map_err(|_| {
+    session.dock.queue.submit(submission).map_err(|_| {
         session.outbox.durable(&SeqRanges::new(), 1);
         Stopped::Ended
     })

@@ -28,9 +28,7 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 pub(crate) struct Closed;
 
-/// Bytes bound the queue; this bounds the slots for items that are nearly empty.
-const ITEMS_MAX: usize = 65_536;
-/// What an item costs beside its content.
+/// What an item costs beside its content. It bounds the number of items too.
 const ITEM_OVERHEAD_BYTES: usize = 256;
 
 impl Queue {
@@ -43,7 +41,8 @@ impl Queue {
         let bound = |bytes: usize| bytes.clamp(1, (u32::MAX >> 1) as usize);
         let all_bytes = bound(bytes(config.queue_bytes_max.0));
         let stream_bytes = bound(bytes(config.stream_bytes_max.0)).min(all_bytes);
-        let (sender, receiver) = mpsc::channel(ITEMS_MAX);
+        // As many slots as items that have room: with room, nobody waits for a slot.
+        let (sender, receiver) = mpsc::channel(all_bytes / ITEM_OVERHEAD_BYTES + 1);
         let all = Arc::new(Semaphore::new(all_bytes));
         (Self { sender, all, all_bytes, stream_bytes, metrics }, receiver)
     }
@@ -77,15 +76,66 @@ impl Queue {
         (bytes, bytes.min(self.stream_bytes) as u32, bytes.min(self.all_bytes) as u32)
     }
 
-    pub(crate) async fn submit(&self, submission: Submission) -> Result<(), Closed> {
+    /// Never waits: what has room has a slot.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<(), Closed> {
         let bytes = submission.room.bytes as i64;
         // Counted first, lest the writer be done with it before it was counted.
         self.metrics.queue_items.inc();
         self.metrics.queue_bytes.inc_by(bytes);
-        self.sender.send(submission).await.map_err(|_| {
+        self.sender.try_send(submission).map_err(|_| {
             self.metrics.queue_items.dec();
             self.metrics.queue_bytes.dec_by(bytes);
             Closed
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use model::{MachineId, Payload, SpoolEpoch, UnixMillis};
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::ingest::Outbox;
+    use crate::writer::Content;
+
+    #[test]
+    fn whatever_has_room_is_taken_at_once_however_small_and_many_the_items_are() {
+        let metrics = Metrics::register(&mut Registry::default());
+        let config = WriterConfig::default();
+        let (queue, mut waiting) = Queue::new(&config, metrics);
+        let (outbox, nothing) = (Arc::new(Outbox::new()), Arc::new(Payload::Logs(Vec::new())));
+        let mut items = 0;
+        let mut budget = queue.budget();
+        loop {
+            let Some(room) = queue.try_room(&budget, 0) else {
+                // This stream has its share; another one comes, unless all is full.
+                budget = queue.budget();
+                match queue.try_room(&budget, 0) {
+                    Some(_) => continue,
+                    None => break,
+                }
+            };
+            items += 1;
+            let submission = Submission {
+                outbox: outbox.clone(),
+                machine: MachineId::from_u128(1).expect("not zero"),
+                epoch: SpoolEpoch(1),
+                received: UnixMillis(0),
+                received_mono: Instant::now(),
+                seq: items,
+                content: Content::Other(nothing.clone()),
+                room,
+            };
+            assert!(queue.submit(submission).is_ok(), "item {items} had room");
+        }
+        assert_eq!(items, config.queue_bytes_max.0 / ITEM_OVERHEAD_BYTES as u64);
+        let mut taken = 0;
+        while waiting.try_recv().is_ok() {
+            taken += 1;
+        }
+        assert_eq!(taken, items);
     }
 }
