@@ -22,6 +22,7 @@ use crate::query::{Desk, Dispatch, Hub, Query};
 use crate::roll::Roll;
 use crate::roll::keeper::Keeper;
 use crate::roll::pulse::Patience;
+use crate::roll::registrar::Registrar;
 use crate::settings::SettingsBoard;
 use crate::writer::{Queue, Writer};
 
@@ -34,6 +35,7 @@ pub struct Aggregator {
     dispatch: Dispatch,
     writer: Writer,
     keeper: Keeper,
+    registrar: Registrar,
     maintenance: Maintenance,
 }
 
@@ -103,8 +105,9 @@ impl Aggregator {
             usage,
             metrics: metrics.clone(),
         };
-        let keeper = Keeper { roll, live, events, registry, metrics };
-        Ok(Self { dock: Arc::new(dock), query, dispatch, writer, keeper, maintenance })
+        let keeper = Keeper { roll: roll.clone(), live, events, metrics: metrics.clone() };
+        let registrar = Registrar { roll, registry, metrics };
+        Ok(Self { dock: Arc::new(dock), query, dispatch, writer, keeper, registrar, maintenance })
     }
 
     /// `CollectorService` and `StateService`, with their limits on messages.
@@ -128,16 +131,18 @@ impl Aggregator {
     /// # Errors
     /// A part that ended before its time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { dock, query: _, dispatch, writer, keeper, maintenance } = self;
+        let Self { dock, query: _, dispatch, writer, keeper, registrar, maintenance } = self;
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         let mut writer = tokio::spawn(writer.run(draining.clone()));
         let mut keeper = tokio::spawn(keeper.run(closing.clone()));
+        let mut registrar = tokio::spawn(registrar.run(closing.clone()));
         let mut maintenance = tokio::spawn(maintenance.run(dock.stopping.clone()));
         let mut dispatch = tokio::spawn(dispatch.run(dock.stopping.clone()));
         let failed = tokio::select! {
             () = shutdown.cancelled() => None,
             end = &mut writer => Some(("writer", end)),
             end = &mut keeper => Some(("roll keeper", end)),
+            end = &mut registrar => Some(("registrar", end)),
             end = &mut maintenance => Some(("maintenance", end)),
             end = &mut dispatch => Some(("event dispatch", end)),
         };
@@ -157,6 +162,7 @@ impl Aggregator {
         maintenance.await.context("maintenance failed")?;
         dispatch.await.context("the event dispatch failed")?;
         closing.cancel();
-        keeper.await.context("the roll keeper failed")
+        keeper.await.context("the roll keeper failed")?;
+        registrar.await.context("the registrar failed")
     }
 }

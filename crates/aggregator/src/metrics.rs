@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) queue_bytes: Gauge,
     pub(crate) abandoned: Counter,
     pub(crate) live_failures: Counter,
+    pub(crate) registry_failures: Counter,
     pub(crate) events_missed: Counter,
     pub(crate) reader_frames_dropped: Counter,
     pub(crate) readers: Gauge,
@@ -79,6 +80,8 @@ impl Metrics {
             r("abandoned_items", "Items not committed before the end; their collectors keep them");
         let live_failures =
             r("live_failures", "Writes to live state or the event stream that failed");
+        let registry_failures =
+            r("registry_failures", "Writes to the register of machines that failed");
         let events_missed = r("events_missed", "Events this process was too slow to read");
         let reader_frames_dropped =
             r("reader_frames_dropped", "Frames that slow readers of StreamMetrics missed");
@@ -103,6 +106,7 @@ impl Metrics {
             commit_failures,
             abandoned,
             live_failures,
+            registry_failures,
             events_missed,
             reader_frames_dropped,
             maintenance_failures,

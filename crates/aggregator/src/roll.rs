@@ -17,14 +17,20 @@ use crate::clock::Now;
 pub(crate) mod headline;
 pub(crate) mod keeper;
 pub(crate) mod pulse;
+pub(crate) mod registrar;
 
 /// All machines that this aggregator knows. Streams report to it; [`keeper::Keeper`] alone writes its
-/// news to the stores, so that writes about one machine never overtake each other.
+/// news to live state, and [`registrar::Registrar`] alone to the registry, so that writes about one machine
+/// never overtake each other and the present never waits for a database.
 #[derive(Debug)]
 pub(crate) struct Roll {
     /// Protects the map; held for a few field accesses at a time.
     machines: Mutex<HashMap<MachineId, Entry>>,
     news: Notify,
+    /// There is something for the registry.
+    records: Notify,
+    /// Live state speaks of a machine that this roll has not met.
+    strangers: Notify,
     patience: Patience,
 }
 
@@ -38,6 +44,8 @@ struct Entry {
     /// Another aggregator has or had its stream, and says how it is doing.
     elsewhere: bool,
     news: News,
+    /// The registry has not been told of the record as it is.
+    unregistered: bool,
 }
 
 /// The stream that speaks for a machine.
@@ -48,11 +56,10 @@ struct OpenStream {
     fenced: CancellationToken,
 }
 
-/// What has not been written out yet.
+/// What live state and its watchers have not been told yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct News {
     presence: bool,
-    record: bool,
     /// The status that watchers were last told differs.
     status: bool,
 }
@@ -83,14 +90,18 @@ pub(crate) struct Heard {
 pub(crate) struct Change {
     pub(crate) machine: MachineId,
     pub(crate) presence: Presence,
-    /// To be written to the registry.
-    pub(crate) record: Option<Arc<MachineRecord>>,
     pub(crate) status_changed: bool,
 }
 
 impl Roll {
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { machines: Mutex::default(), news: Notify::new(), patience }
+        Self {
+            machines: Mutex::default(),
+            news: Notify::new(),
+            records: Notify::new(),
+            strangers: Notify::new(),
+            patience,
+        }
     }
 
     /// Begins with what the registry knows, and what live state says of machines whose stream another
@@ -139,10 +150,11 @@ impl Roll {
         entry.pulse.set_interval(opening.interval);
         entry.pulse.opened(now);
         entry.news.presence = true;
-        entry.news.record = true;
+        entry.unregistered = true;
         let headline = entry.headline.clone();
         drop(machines);
         self.news.notify_one();
+        self.records.notify_one();
         (fenced, headline)
     }
 
@@ -202,22 +214,31 @@ impl Roll {
         change(entry);
         entry.news.presence = true;
         entry.note_status();
+        let unregistered = entry.unregistered;
         drop(machines);
         self.news.notify_one();
+        if unregistered {
+            self.records.notify_one();
+        }
     }
 
     /// Draws the conclusions of silence.
     fn sweep(&self, now: Now) {
+        let mut unregistered = false;
         for entry in self.lock().values_mut() {
             match entry.elsewhere {
                 true => entry.pulse.sweep_elsewhere(&self.patience, now),
                 false => entry.pulse.sweep(&self.patience, now),
             }
             entry.note_status();
+            unregistered |= entry.unregistered;
+        }
+        if unregistered {
+            self.records.notify_one();
         }
     }
 
-    /// Takes what has not been written out yet.
+    /// Takes what live state has not been told yet.
     fn take_news(&self) -> Vec<Change> {
         let mut machines = self.lock();
         let changed = machines.iter_mut().filter(|(_, entry)| entry.news != News::default());
@@ -227,7 +248,6 @@ impl Roll {
                 Change {
                     machine: *machine,
                     presence: entry.presence(),
-                    record: news.record.then(|| entry.record.clone()),
                     status_changed: news.status,
                 }
             })
@@ -235,11 +255,25 @@ impl Roll {
     }
 
     /// Gives back what could not be written, to be tried again.
-    fn give_back(&self, change: &Change, presence: bool, record: bool) {
+    fn give_back(&self, change: &Change) {
         if let Some(entry) = self.lock().get_mut(&change.machine) {
-            entry.news.presence |= presence;
-            entry.news.record |= record;
-            entry.news.status |= presence && change.status_changed;
+            entry.news.presence = true;
+            entry.news.status |= change.status_changed;
+        }
+    }
+
+    /// Takes the records that the registry has not been told of.
+    fn take_records(&self) -> Vec<Arc<MachineRecord>> {
+        let mut machines = self.lock();
+        let unregistered =
+            machines.values_mut().filter_map(|e| std::mem::take(&mut e.unregistered).then_some(e));
+        unregistered.map(|entry| entry.record.clone()).collect()
+    }
+
+    /// This machine's record could not be written.
+    fn give_back_record(&self, machine: MachineId) {
+        if let Some(entry) = self.lock().get_mut(&machine) {
+            entry.unregistered = true;
         }
     }
 
@@ -339,6 +373,7 @@ impl Entry {
             stream: None,
             elsewhere: false,
             news: News::default(),
+            unregistered: false,
         }
     }
 
@@ -353,7 +388,8 @@ impl Entry {
         record.status = self.pulse.status();
         record.status_since = self.pulse.since();
         record.last_seen = self.last_seen;
-        self.news = News { presence: true, record: true, status: true };
+        self.news = News { presence: true, status: true };
+        self.unregistered = true;
     }
 
     fn presence(&self) -> Presence {
@@ -402,7 +438,8 @@ mod tests {
             roll.sweep(now);
             let news = roll.take_news();
             assert_eq!(news.first().map(|change| change.presence.status), written);
-            assert!(news.iter().all(|change| change.record.is_none() && !change.status_changed));
+            assert!(news.iter().all(|change| !change.status_changed));
+            assert!(roll.take_records().is_empty());
         }
     }
 
@@ -424,6 +461,7 @@ mod tests {
         roll.sweep(now);
         let news = roll.take_news();
         assert_eq!(news[0].presence.status, MachineStatus::Offline);
-        assert!(news[0].record.is_some() && news[0].status_changed);
+        assert!(news[0].status_changed);
+        assert_eq!(roll.take_records()[0].status, MachineStatus::Offline);
     }
 }

@@ -1,4 +1,4 @@
-//! Writes the roll's news to live state, the event stream and the registry.
+//! Writes the roll's news to live state and the event stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::MachineId;
 use storage::events::{Event, EventKind};
 use storage::live::Presence;
-use storage::{EventStream, LiveState, Registry};
+use storage::{EventStream, LiveState};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -14,13 +14,12 @@ use super::{Change, Roll};
 use crate::clock::Now;
 use crate::metrics::{Metrics, Status};
 
-/// The one task that writes about machines.
+/// The one task that writes about machines to live state.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pub(crate) roll: Arc<Roll>,
     pub(crate) live: Arc<dyn LiveState>,
     pub(crate) events: Arc<dyn EventStream>,
-    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) metrics: Metrics,
 }
 
@@ -61,11 +60,9 @@ impl Keeper {
     /// Looks at what other aggregators wrote. When live state does not answer, there is nothing to learn.
     async fn observe(&self) {
         let Ok(presences) = self.live.presences().await else { return };
-        if self.roll.observe(&presences, Now::read())
-            && let Ok(records) = self.registry.machines().await
-        {
-            self.roll.meet(records, Now::read());
-            self.roll.observe(&presences, Now::read());
+        if self.roll.observe(&presences, Now::read()) {
+            // Whom the registrar has introduced is observed the next time.
+            self.roll.strangers.notify_one();
         }
     }
 
@@ -84,21 +81,13 @@ impl Keeper {
         let mut fine = true;
         for change in self.roll.take_news() {
             let machine = change.machine;
-            let record = match &change.record {
-                Some(record) => self.registry.put_machine(record.as_ref().clone()).await,
-                None => Ok(()),
-            };
-            let presence = self.tell(machine, &change).await;
-            for error in [&record, &presence].into_iter().filter_map(|r| r.as_ref().err()) {
-                if !failing && fine {
-                    tracing::warn!(machine.id = %machine, %error, "failed to write a machine's state; trying again");
-                }
-                fine = false;
+            let Err(error) = self.tell(machine, &change).await else { continue };
+            if !failing && fine {
+                tracing::warn!(machine.id = %machine, %error, "failed to write a machine's state; trying again");
             }
-            if record.is_err() || presence.is_err() {
-                self.metrics.live_failures.inc();
-                self.roll.give_back(&change, presence.is_err(), record.is_err());
-            }
+            fine = false;
+            self.metrics.live_failures.inc();
+            self.roll.give_back(&change);
         }
         fine
     }

@@ -16,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::collector::Collector;
-use crate::gate::{Gate, GatedHistory};
+use crate::gate::{Gate, GatedHistory, GatedRegistry};
 
 pub(crate) struct Cluster {
     pub(crate) stores: Stores,
     pub(crate) settings: SettingsBoard,
     /// What history may do.
     pub(crate) gate: Gate,
+    /// What the register of machines may do.
+    pub(crate) registry_gate: Gate,
     address: SocketAddr,
     metrics: Registry,
     config: Config,
@@ -80,7 +82,9 @@ impl Cluster {
     async fn start_on(stores: Stores, dir: Arc<TempDir>, config: Config) -> Self {
         let gate = Gate::open();
         let history = Arc::new(GatedHistory::new(stores.history.clone(), gate.clone()));
-        let gated = Stores { history, ..stores.clone() };
+        let registry_gate = Gate::open();
+        let registry = Arc::new(GatedRegistry::new(stores.registry.clone(), registry_gate.clone()));
+        let gated = Stores { history, registry, ..stores.clone() };
         let mut metrics = Registry::default();
         let aggregator = Aggregator::open(config.clone(), gated, &mut metrics).await.unwrap();
         let server = daemon::http::Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -90,7 +94,19 @@ impl Cluster {
         let settings = aggregator.settings();
         let served = tokio::spawn(server.serve(router, shutdown.clone()));
         let ran = tokio::spawn(aggregator.run(shutdown.clone()));
-        Self { stores, settings, gate, address, metrics, config, dir, shutdown, ran, served }
+        Self {
+            stores,
+            settings,
+            gate,
+            registry_gate,
+            address,
+            metrics,
+            config,
+            dir,
+            shutdown,
+            ran,
+            served,
+        }
     }
 
     pub(crate) async fn channel(&self) -> Channel {

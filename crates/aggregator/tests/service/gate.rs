@@ -1,4 +1,4 @@
-//! History behind a gate: the real store, which can be made to wait or to be away.
+//! Stores behind a gate: the real ones, which can be made to wait or to be away.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use model::{LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange
 use storage::history::{
     Delivery, Maintained, Recorded, Samples, SeriesSelector, StoredSeries, Tier, Usage,
 };
+use storage::registry::MachineRecord;
 use storage::rollup::Rollup;
-use storage::{History, StorageError};
+use storage::{History, Registry, StorageError};
 use tokio::sync::watch;
 
-/// What happens to appends.
+/// What happens to writes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Open,
@@ -148,5 +149,43 @@ impl History for GatedHistory {
 
     async fn remove(&self, machine: MachineId) -> Result<(), StorageError> {
         self.inner.remove(machine).await
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct GatedRegistry {
+    inner: Arc<dyn Registry>,
+    gate: Gate,
+}
+
+impl GatedRegistry {
+    pub(crate) fn new(inner: Arc<dyn Registry>, gate: Gate) -> Self {
+        Self { inner, gate }
+    }
+}
+
+#[async_trait]
+impl Registry for GatedRegistry {
+    async fn put_machine(&self, record: MachineRecord) -> Result<(), StorageError> {
+        let mut state = self.gate.0.subscribe();
+        let state = *state.wait_for(|state| *state != State::Shut).await.unwrap();
+        match state {
+            State::Away => {
+                Err(StorageError::Unavailable { store: "registry", reason: "away".into() })
+            }
+            _ => self.inner.put_machine(record).await,
+        }
+    }
+
+    async fn machine(&self, id: MachineId) -> Result<Option<MachineRecord>, StorageError> {
+        self.inner.machine(id).await
+    }
+
+    async fn machines(&self) -> Result<Vec<MachineRecord>, StorageError> {
+        self.inner.machines().await
+    }
+
+    async fn remove_machine(&self, id: MachineId) -> Result<(), StorageError> {
+        self.inner.remove_machine(id).await
     }
 }

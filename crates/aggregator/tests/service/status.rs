@@ -131,3 +131,27 @@ async fn a_clock_that_is_set_back_does_not_hide_the_machine() {
     web.acknowledged(seq).await;
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn the_present_does_not_wait_for_the_register_of_machines() {
+    let cluster = Cluster::start().await;
+    let known = async |id| cluster.stores.registry.machine(machine_id(id)).await.unwrap();
+    for (id, away) in [(1, true), (2, false)] {
+        match away {
+            true => cluster.registry_gate.away(),
+            false => cluster.registry_gate.shut(),
+        }
+        let host_name = format!("web-{id}");
+        let mut web = cluster.collector(id, &host_name).await;
+        web.layout(&layout()).await;
+        web.frame(&layout(), &[0.7, 0.3, 0.0]).await;
+        cluster.becomes(&host_name, Online).await;
+        assert_eq!(known(id).await, None);
+        cluster.registry_gate.reopen();
+        eventually("the machine in the register", || async {
+            known(id).await.filter(|record| record.status == MachineStatus::Online)
+        })
+        .await;
+    }
+    cluster.stop().await;
+}
