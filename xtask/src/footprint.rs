@@ -58,7 +58,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 /// A process under observation; killed when dropped.
-struct Watched {
+pub(crate) struct Watched {
     name: &'static str,
     child: Child,
     looks: Vec<Look>,
@@ -72,18 +72,18 @@ struct Look {
 }
 
 impl Watched {
-    fn start(name: &'static str, mut command: Command) -> Result<Self> {
+    pub(crate) fn start(name: &'static str, mut command: Command) -> Result<Self> {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = quiet.spawn().with_context(|| format!("failed to start {name}"))?;
         Ok(Self { name, child, looks: Vec::new() })
     }
 
-    fn begin(&mut self) -> Result<()> {
+    pub(crate) fn begin(&mut self) -> Result<()> {
         self.looks.clear();
         self.look()
     }
 
-    fn look(&mut self) -> Result<()> {
+    pub(crate) fn look(&mut self) -> Result<()> {
         let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
         let stat = std::fs::read_to_string(proc.join("stat"))
             .with_context(|| format!("{} has ended", self.name))?;
@@ -95,7 +95,7 @@ impl Watched {
     }
 
     /// CPU milliseconds a second between two looks.
-    fn cpu_ms(&self, from: usize, to: usize) -> f64 {
+    pub(crate) fn cpu_ms(&self, from: usize, to: usize) -> f64 {
         let (from, to) = (&self.looks[from], &self.looks[to]);
         let seconds = to.at.duration_since(from.at).as_secs_f64();
         // Ticks of 1/100 s, on every Linux that runs Muster.
@@ -106,7 +106,7 @@ impl Watched {
         self.looks[look].resident_kib as f64 * 1024.0 / 1e6
     }
 
-    fn resident_mb_max(&self) -> f64 {
+    pub(crate) fn resident_mb_max(&self) -> f64 {
         (0..self.looks.len()).map(|look| self.resident_mb(look)).fold(0.0, f64::max)
     }
 }
@@ -161,7 +161,7 @@ fn page(minutes: u64, watched: &[Watched]) -> String {
     page
 }
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+mod bench;
 mod browser;
 mod checks;
 mod footprint;
@@ -19,6 +20,9 @@ Usage: cargo xtask COMMAND
                  start a private Redis and TimescaleDB; run COMMAND with them, or keep them until interrupted
   footprint [MINUTES]
                  measure the CPU time and memory of the release executables, write docs/reference/footprint.md
+  bench [ROUNDS]
+                 the same load on Muster, VictoriaMetrics and Prometheus, side by side; write
+                 docs/reference/performance.md
   check          formatting, dependency rules, lints, documentation
   ci             check, then test
 ";
@@ -42,6 +46,7 @@ fn run(args: &[String]) -> Result<()> {
     match (command, rest) {
         ("test", rest) => test(rest),
         ("services", command) => services::run(command),
+        ("bench", rest) => bench::run(rest),
         ("footprint", rest) => footprint::run(rest),
         ("check", []) => checks::all(),
         ("ci", []) => checks::all().and_then(|()| test(&[])),
@@ -59,8 +64,9 @@ fn test(args: &[String]) -> Result<()> {
     // The end-to-end tests start this executable; cargo builds by itself only the one of their own package.
     shell::cargo(["build", "--locked", "--package", "collector", "--bins"])?;
     let given = args.iter().map(String::as_str);
-    let mut tests =
-        shell::command_cargo(["test", "--locked", "--workspace", "--no-fail-fast"].into_iter().chain(given));
+    let mut tests = shell::command_cargo(
+        ["test", "--locked", "--workspace", "--no-fail-fast"].into_iter().chain(given),
+    );
     tests.envs(services.variables().iter().map(|(name, url)| (name, url)));
     shell::run(tests)
 }

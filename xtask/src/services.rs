@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use self::root::DebianRoot;
-use self::server::Server;
+pub(crate) use self::root::DebianRoot;
+pub(crate) use self::server::Server;
 use crate::shell;
 
 mod root;
@@ -90,6 +90,7 @@ pub(crate) fn run(command: &[String]) -> Result<()> {
     shell::run(command)
 }
 
-fn cache() -> std::path::PathBuf {
+/// Where the root is kept.
+pub(crate) fn cache() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/services")
 }

@@ -48,6 +48,26 @@ impl DebianRoot {
         &self.path
     }
 
+    /// Unpacks further packages of the suite under `/opt/NAME` inside, once. Nothing of them is configured
+    /// or started: for programs that need no more than their files.
+    pub(crate) fn unpack(&self, name: &str, packages: &[&str]) -> Result<String> {
+        let inside = format!("/opt/{name}");
+        let path = self.path.join(&inside[1..]);
+        if !path.exists() {
+            let script = format!(
+                "set -e; rm -rf {inside}.partial; mkdir -p {inside}.partial; cd {inside}.partial; \
+                 apt-get update; apt-get download {}; \
+                 for package in *.deb; do dpkg-deb -x \"$package\" .; done; rm *.deb; cd /; \
+                 mv {inside}.partial {inside}",
+                packages.join(" ")
+            );
+            let mut command = Command::new("chroot");
+            command.arg(&self.path).args(["/bin/sh", "-c", &script]);
+            shell::run(command)?;
+        }
+        Ok(inside)
+    }
+
     /// A program inside, as one of its users, that gets `signal` should we die without stopping it.
     pub(crate) fn command(&self, user: &str, signal: &str, program: &str) -> Command {
         let mut command = Command::new("chroot");

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -89,8 +90,39 @@ impl Server {
         Ok(server)
     }
 
+    /// Another program of the root that serves on a port of the loopback; `args` are made from the port
+    /// and the data directory as the program sees it.
+    pub(crate) fn program(
+        root: &DebianRoot,
+        program: &str,
+        args: impl FnOnce(u16, &str) -> Vec<String>,
+    ) -> Result<Self> {
+        // Any account without rights does.
+        const USER: &str = "redis";
+        let data = Data::new(root, USER)?;
+        let port = free_port()?;
+        let mut command = root.command(USER, "TERM", program);
+        command.args(args(port, &data.inside("data")));
+        let mut server =
+            Self::spawn(command, Signal::TERM, format!("http://127.0.0.1:{port}"), data)?;
+        let start = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            server.check_start(start)?;
+        }
+        Ok(server)
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Where it keeps what it stores.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data.path
     }
 
     pub(crate) fn wait(&mut self) -> Result<()> {
@@ -108,14 +140,20 @@ impl Server {
     fn until_ready(&mut self, probe: impl Fn() -> Command) -> Result<()> {
         let start = Instant::now();
         while !shell::succeeds(&mut probe()) {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("it ended at once: {status}\n{}", self.data.log_tail());
-            }
-            if start.elapsed() > START_MAX {
-                bail!("it is not ready after {START_MAX:?}\n{}", self.data.log_tail());
-            }
-            thread::sleep(Duration::from_millis(50));
+            self.check_start(start)?;
         }
+        Ok(())
+    }
+
+    /// Between two looks at whether it is ready.
+    fn check_start(&mut self, start: Instant) -> Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("it ended at once: {status}\n{}", self.data.log_tail());
+        }
+        if start.elapsed() > START_MAX {
+            bail!("it is not ready after {START_MAX:?}\n{}", self.data.log_tail());
+        }
+        thread::sleep(Duration::from_millis(50));
         Ok(())
     }
 
@@ -156,7 +194,10 @@ struct Data {
 impl Data {
     fn new(root: &DebianRoot, user: &str) -> Result<Self> {
         let owner = owner(root.path(), user)?;
-        let name = format!("/tmp/muster-{}-{user}", std::process::id());
+        // Several servers may have the same user.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("/tmp/muster-{}-{user}-{number}", std::process::id());
         let path = root.path().join(&name[1..]);
         fs::create_dir(&path)?;
         let data = Self { name, path, owner };

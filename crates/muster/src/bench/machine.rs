@@ -1,121 +1,120 @@
 //! One made-up machine: speaks the collector's protocol over a connection of its own.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use model::{Layout, MachineId, SeqRanges, UnixMillis};
+use model::{SeqRanges, UnixMillis};
 use proto::v1;
 use proto::v1::aggregator_message::Kind as Down;
 use proto::v1::collector_message::Kind as Up;
 use proto::v1::collector_service_client::CollectorServiceClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 
-use super::latency::Latency;
-use super::values::Values;
+use super::fleet::{Fleet, Outcome, id, name};
+use super::pace::Pace;
+use super::values::{Values, layout};
 
-/// What all machines share.
-#[derive(Debug)]
-pub(super) struct Fleet {
-    pub(super) target: Endpoint,
-    pub(super) layout: Layout,
-    pub(super) interval: Duration,
-    /// As fast as it is acknowledged, instead of at the interval.
-    pub(super) max: bool,
-    pub(super) frames_acknowledged: AtomicU64,
-    pub(super) connected: AtomicU64,
-}
-
-/// What one machine sent, and what came of it.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) frames_sent: u64,
-    pub(super) frames_acknowledged: u64,
-    pub(super) frames_rejected: u64,
-    pub(super) latency: Latency,
-}
-
-/// Frames on their way at once with `max`; beyond it the machine waits for acknowledgements.
+/// Items on their way at once; beyond it the machine waits for acknowledgements.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// How long the last acknowledgements may take.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long acknowledgements may fail to come before the machine gives up on them.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) fn id(seed: u64, index: usize) -> MachineId {
-    MachineId::from_u128((u128::from(seed) << 64 | 0xbe7c << 32) + index as u128 + 1)
-        .expect("not zero")
+/// An item on its way.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    seq: u64,
+    sent: Instant,
+    carries: Carries,
 }
 
-pub(super) fn name(index: usize) -> String {
-    format!("bench-{index:04}")
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    Frame,
+    Logs(u64),
 }
 
 impl Fleet {
-    /// Connects, sends until `deadline`, waits for what is outstanding, says goodbye.
-    pub(super) async fn run(&self, seed: u64, index: usize, deadline: Instant) -> Result<Outcome> {
+    /// Connects, sends what there is to send, waits for what is outstanding, says goodbye.
+    pub(super) async fn stream(&self, index: usize) -> Result<Outcome> {
         let channel = self.target.connect().await.context("failed to connect")?;
         let mut client = CollectorServiceClient::new(channel);
         let (up, queue) = mpsc::channel(IN_FLIGHT_MAX + 4);
-        up.send(self.hello(seed, index)).await?;
+        let say = async |seq, kind| up.send(v1::CollectorMessage { seq, kind: Some(kind) }).await;
+        say(0, self.hello(index)).await?;
         let mut down = client.connect(ReceiverStream::new(queue)).await?.into_inner();
         let Some(Down::Welcome(_)) = down.message().await?.and_then(|m| m.kind) else {
             bail!("the first answer was not a welcome");
         };
         self.connected.fetch_add(1, Ordering::Relaxed);
-        let layout = proto::convert::layout_to_proto(&self.layout);
-        up.send(v1::CollectorMessage { seq: 0, kind: Some(Up::Layout(layout)) }).await?;
 
-        let mut values = Values::new(seed ^ index as u64, self.layout.len());
+        let plan = &self.plan;
+        let mut generation = 0;
+        let mut layout = layout(plan.series, generation);
+        say(0, Up::Layout(proto::convert::layout_to_proto(&layout))).await?;
+        let mut values = Values::new(plan.seed ^ index as u64, layout.len());
+        let mut pace = Pace::new(plan, index as f64 * 0.618 % 1.0);
+        let mut logs = super::logs::Source::new(plan, index);
         let mut outcome = Outcome::default();
-        let mut in_flight: VecDeque<(u64, Instant)> = VecDeque::new();
+        let mut in_flight: VecDeque<InFlight> = VecDeque::new();
         let mut settled = SeqRanges::new();
-        let mut ticks = tokio::time::interval_at(
-            (Instant::now() + self.interval.mul_f64(index as f64 * 0.618 % 1.0)).into(),
-            self.interval,
-        );
-        // A late frame is sent late, not left out: what is measured is the server.
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut drain_until = deadline + DRAIN;
-        loop {
-            let sending = Instant::now() < deadline;
-            if !sending && in_flight.is_empty() {
-                break;
+        let (mut seq, mut sending) = (0, true);
+        let mut answered = Instant::now();
+        while sending || !in_flight.is_empty() {
+            if in_flight.is_empty() {
+                answered = Instant::now();
             }
-            let may_send = sending && (!self.max || in_flight.len() < IN_FLIGHT_MAX);
             tokio::select! {
                 answer = down.message() => {
                     let Some(message) = answer? else { bail!("the server ended the stream") };
-                    self.settle(message, &mut outcome, &mut settled)?;
-                    let now = Instant::now();
-                    in_flight.retain(|(seq, sent)| {
-                        let done = settled.contains(*seq);
+                    let Some((ranges, accepted)) = settle(message)? else { continue };
+                    settled.extend(ranges.iter());
+                    answered = Instant::now();
+                    in_flight.retain(|item| {
+                        let done = settled.contains(item.seq);
                         if done {
-                            outcome.latency.record(now - *sent);
+                            self.count(&mut outcome, *item, accepted);
                         }
                         !done
                     });
                 }
-                () = async { if !self.max { ticks.tick().await; } }, if may_send => {
+                due = pace.next(), if sending && in_flight.len() < IN_FLIGHT_MAX => {
+                    let Some(time) = due else {
+                        sending = false;
+                        continue;
+                    };
+                    let wanted = plan.generation(outcome.frames_sent);
+                    if wanted != generation {
+                        generation = wanted;
+                        layout = super::values::layout(plan.series, generation);
+                        say(0, Up::Layout(proto::convert::layout_to_proto(&layout))).await?;
+                    }
                     outcome.frames_sent += 1;
+                    seq += 1;
                     let frame = v1::Frame {
-                        time_unix_ms: UnixMillis::from(SystemTime::now()).0,
-                        layout_id: self.layout.id().0.to_vec(),
+                        time_unix_ms: time.0,
+                        layout_id: layout.id().0.to_vec(),
                         values: values.advance().to_vec(),
                     };
-                    in_flight.push_back((outcome.frames_sent, Instant::now()));
-                    up.send(v1::CollectorMessage { seq: outcome.frames_sent, kind: Some(Up::Frame(frame)) }).await?;
-                    drain_until = drain_until.max(Instant::now() + DRAIN);
+                    in_flight.push_back(InFlight { seq, sent: Instant::now(), carries: Carries::Frame });
+                    say(seq, Up::Frame(frame)).await?;
+                    let events = logs.due(time);
+                    if !events.is_empty() {
+                        let count = events.len() as u64;
+                        outcome.logs_sent += count;
+                        seq += 1;
+                        in_flight.push_back(InFlight { seq, sent: Instant::now(), carries: Carries::Logs(count) });
+                        say(seq, Up::LogBatch(v1::LogBatch { events })).await?;
+                    }
                 }
-                () = tokio::time::sleep_until(drain_until.into()) => break,
+                () = tokio::time::sleep_until((answered + PATIENCE).into()), if !in_flight.is_empty() => break,
             }
         }
         let reason = v1::goodbye::Reason::Stopped.into();
-        up.send(v1::CollectorMessage { seq: 0, kind: Some(Up::Goodbye(v1::Goodbye { reason })) })
-            .await
-            .ok();
+        say(0, Up::Goodbye(v1::Goodbye { reason })).await.ok();
         drop(up);
         while let Ok(Ok(Some(_))) =
             tokio::time::timeout(Duration::from_secs(2), down.message()).await
@@ -123,11 +122,24 @@ impl Fleet {
         Ok(outcome)
     }
 
-    fn hello(&self, seed: u64, index: usize) -> v1::CollectorMessage {
+    fn count(&self, outcome: &mut Outcome, item: InFlight, accepted: bool) {
+        match (item.carries, accepted) {
+            (Carries::Frame, true) => {
+                outcome.frames_acknowledged += 1;
+                self.frames_acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            (Carries::Frame, false) => outcome.frames_rejected += 1,
+            (Carries::Logs(events), true) => outcome.logs_acknowledged += events,
+            (Carries::Logs(_), false) => {}
+        }
+        outcome.latency.record(item.sent.elapsed());
+    }
+
+    fn hello(&self, index: usize) -> Up {
         let labels = [("env", "bench"), ("rack", ["a", "b", "c", "d"][index % 4])];
-        let hello = v1::Hello {
+        Up::Hello(v1::Hello {
             protocol_version: proto::PROTOCOL_VERSION,
-            machine_id: id(seed, index).to_string(),
+            machine_id: id(self.plan.seed, index).to_string(),
             facts: Some(v1::MachineFacts {
                 host_name: name(index),
                 os_type: "linux".into(),
@@ -140,35 +152,20 @@ impl Fleet {
             spool_epoch: UnixMillis::from(SystemTime::now()).0.unsigned_abs().max(1),
             oldest_unacknowledged_seq: 1,
             time_unix_ms: UnixMillis::from(SystemTime::now()).0,
-            interval: Some(proto::convert::duration_from_ms(self.interval.as_millis() as i64)),
-        };
-        v1::CollectorMessage { seq: 0, kind: Some(Up::Hello(hello)) }
+            interval: Some(proto::convert::duration_from_ms(self.plan.interval.as_millis() as i64)),
+        })
     }
+}
 
-    fn settle(
-        &self,
-        message: v1::AggregatorMessage,
-        outcome: &mut Outcome,
-        settled: &mut SeqRanges,
-    ) -> Result<()> {
-        let (ranges, rejected) = match message.kind {
-            Some(Down::Ack(ack)) => (ack.ranges, false),
-            Some(Down::Reject(reject)) => {
-                tracing::warn!(reason = reject.message, "the server refused items");
-                (reject.ranges, true)
-            }
-            _ => return Ok(()),
-        };
-        let ranges = proto::convert::ranges_from_proto("ranges", &ranges)?;
-        let frames = ranges.count();
-        settled.extend(ranges.iter());
-        match rejected {
-            true => outcome.frames_rejected += frames,
-            false => {
-                outcome.frames_acknowledged += frames;
-                self.frames_acknowledged.fetch_add(frames, Ordering::Relaxed);
-            }
+/// What a message settles, and whether it was accepted; `None` when it settles nothing.
+fn settle(message: v1::AggregatorMessage) -> Result<Option<(SeqRanges, bool)>> {
+    let (ranges, accepted) = match message.kind {
+        Some(Down::Ack(ack)) => (ack.ranges, true),
+        Some(Down::Reject(reject)) => {
+            tracing::warn!(reason = reject.message, "the server refused items");
+            (reject.ranges, false)
         }
-        Ok(())
-    }
+        _ => return Ok(None),
+    };
+    Ok(Some((proto::convert::ranges_from_proto("ranges", &ranges)?, accepted)))
 }

@@ -9,7 +9,8 @@ pub(super) const MARKER: &str = "muster.bench.frames";
 /// Series that every machine has, before the mix fills up to the number asked for.
 const HEAD: usize = 13;
 
-pub(super) fn layout(series: usize) -> Layout {
+/// With each generation another tenth of the mix is replaced by series that were never there.
+pub(super) fn layout(series: usize, generation: u32) -> Layout {
     let net = |direction| {
         metric::NETWORK_IO.with(Labels::of([
             ("network.interface.name", "eth0"),
@@ -37,7 +38,13 @@ pub(super) fn layout(series: usize) -> Layout {
     ];
     debug_assert_eq!(list.len(), HEAD);
     for i in HEAD..series.max(HEAD) {
-        let labels = Labels::of([("i", i.to_string().as_str())]);
+        // How often this one was replaced: in generation 1 those that end in 1, and so on.
+        let replaced = (generation + 10 - i as u32 % 10) / 10;
+        let name = match replaced {
+            0 => i.to_string(),
+            n => format!("{i}-{n}"),
+        };
+        let labels = Labels::of([("i", name.as_str())]);
         list.push(match kind(i) {
             Mix::Constant => Series::gauge("muster.bench.constant", "By", labels),
             Mix::Counter => Series::counter("muster.bench.counter", "By", labels),
@@ -70,7 +77,7 @@ pub(super) struct Values {
 
 impl Values {
     pub(super) fn new(seed: u64, series: usize) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::new(seed);
         let mut values: Vec<f64> = (0..series.max(HEAD))
             .map(|i| match kind(i) {
                 Mix::Constant => random.below(1 << 40) as f64,
@@ -130,10 +137,14 @@ impl Values {
 
 /// A xorshift generator: the bench needs speed and repeatability, not quality.
 #[derive(Debug)]
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -148,12 +159,25 @@ mod tests {
     #[test]
     fn values_fit_their_layout_and_repeat_with_their_seed() {
         let (mut a, mut b) = (Values::new(7, 100), Values::new(7, 100));
-        assert_eq!(layout(100).len(), 100);
+        assert_eq!(layout(100, 0).len(), 100);
         for n in 1..=50 {
             let frame = a.advance().to_vec();
             assert_eq!(frame.len(), 100);
             assert_eq!(frame[0], f64::from(n));
             assert_eq!(frame, b.advance());
+        }
+    }
+
+    #[test]
+    fn each_generation_replaces_a_tenth_of_the_mix() {
+        let names = |generation| {
+            let layout = layout(1013, generation);
+            layout.series().iter().map(|s| s.labels.get("i").to_owned()).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = (0..12).map(names).collect();
+        for pair in all.windows(2) {
+            let differing = pair[0].iter().zip(&pair[1]).filter(|(a, b)| a != b).count();
+            assert_eq!(differing, 100);
         }
     }
 }
