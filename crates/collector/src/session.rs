@@ -75,7 +75,7 @@ impl Session {
             layouts_sent: HashSet::new(),
             after_layout: None,
             window: Window::new(),
-            retry: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            retry: Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30)),
             retry_at: None,
             layout_retried: SeqRanges::new(),
             answered_at: now,

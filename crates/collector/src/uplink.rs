@@ -67,9 +67,10 @@ impl Uplink {
             target,
             at: 0,
             phase: Phase::Waiting(now),
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            // An aggregator that restarts is away for seconds, and should not be waited for longer.
+            backoff: Backoff::in_proportion(Duration::from_millis(500), Duration::from_secs(30)),
             // Two collectors that fence each other in turn must not do so every second.
-            fenced: Backoff::new(Duration::from_secs(30), Duration::from_secs(300)),
+            fenced: Backoff::doubling(Duration::from_secs(30), Duration::from_secs(300)),
             told_down: false,
         }
     }
@@ -147,7 +148,7 @@ impl Uplink {
             Code::Aborted => tracing::error!(
                 %aggregator, retry_in_ms, %message,
                 "another collector with the same machine id took over; hint: run one collector per \
-                 machine, and remove machine-id from the state directory of a copied one"
+                 machine, and remove the file \"machine\" from the state directory of a copied one"
             ),
             Code::Unauthenticated | Code::PermissionDenied if !self.told_down => tracing::error!(
                 %aggregator, retry_in_ms, %message,
