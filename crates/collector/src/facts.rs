@@ -1,9 +1,12 @@
-//! What a machine is: read once, when the collector starts.
+//! What a machine is. Read for each hello, so that a new address or name is known after a reconnect.
 
 use std::net::IpAddr;
 
 use model::{MachineFacts, UnixMillis, limits};
 use sysinfo::{MemoryRefreshKind, Networks, System};
+
+#[cfg(target_os = "linux")]
+mod virtualization;
 
 /// The facts of this machine. What cannot be found out stays empty.
 pub fn read() -> MachineFacts {
@@ -27,9 +30,19 @@ pub fn read() -> MachineFacts {
         swap_bytes: system.as_ref().map_or(0, System::total_swap),
         boot_time: UnixMillis(i64::try_from(boot_time_s).unwrap_or(0).saturating_mul(1000)),
         addresses: addresses(),
-        virtualization: platform::virtualization(),
+        virtualization: virtualization(),
         collector_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn virtualization() -> String {
+    virtualization::detect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn virtualization() -> String {
+    String::new()
 }
 
 fn text<E>(found: Result<String, E>, bytes_max: usize) -> String {
@@ -90,50 +103,6 @@ mod linux {
         (model.filter(|model| !model.is_empty()), count as u32)
     }
 
-    pub(super) fn virtualization() -> String {
-        detect(Path::new("/")).to_owned()
-    }
-
-    /// The container first: it is nearer than the virtual machine that it may run in.
-    pub(super) fn detect(root: &Path) -> &'static str {
-        let at = |path: &str| root.join(path);
-        if at(".dockerenv").exists() {
-            return "docker";
-        }
-        if at("run/.containerenv").exists() {
-            return "podman";
-        }
-        let environment = read(&at("proc/1/environ"));
-        if environment.split('\0').any(|variable| variable == "container=lxc") {
-            return "lxc";
-        }
-        const VENDORS: [(&str, &str); 10] = [
-            ("amazon ec2", "amazon"),
-            ("google compute engine", "google"),
-            ("qemu", "kvm"),
-            ("kvm", "kvm"),
-            ("vmware", "vmware"),
-            ("virtualbox", "virtualbox"),
-            ("innotek", "virtualbox"),
-            ("xen", "xen"),
-            ("bochs", "kvm"),
-            ("virtual machine", "hyper-v"),
-        ];
-        let dmi = ["product_name", "sys_vendor", "board_vendor"]
-            .map(|file| read(&at(&format!("sys/class/dmi/id/{file}"))).to_lowercase())
-            .join(" ");
-        if let Some((_, name)) = VENDORS.iter().find(|(vendor, _)| dmi.contains(vendor)) {
-            return name;
-        }
-        let hypervisor = read(&at("sys/hypervisor/type"));
-        if hypervisor == "xen" {
-            return "xen";
-        }
-        let cpuinfo = read(&at("proc/cpuinfo"));
-        let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or("");
-        if flags.split_ascii_whitespace().any(|flag| flag == "hypervisor") { "vm" } else { "" }
-    }
-
     fn read(path: &Path) -> String {
         let bytes = fs::read(path).unwrap_or_default();
         String::from_utf8_lossy(&bytes).trim_matches(|c| c == '\n' || c == '\0').to_owned()
@@ -151,10 +120,6 @@ mod portable {
         system.refresh_cpu_list(CpuRefreshKind::nothing());
         let brand = system.cpus().first().map_or(String::new(), |cpu| cpu.brand().to_owned());
         (brand, system.cpus().len() as u32)
-    }
-
-    pub(super) fn virtualization() -> String {
-        String::new()
     }
 }
 
@@ -197,27 +162,5 @@ mod tests {
     #[test]
     fn other_systems_count_their_cpus_too() {
         assert!(portable::cpus().1 > 0);
-        assert_eq!(portable::virtualization(), "");
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn what_the_machine_runs_in_is_recognised() {
-        use std::fs;
-        fn check(file: &str, content: &str, expected: &str) {
-            let root = tempfile::tempdir().expect("temporary directory");
-            let path = root.path().join(file);
-            fs::create_dir_all(path.parent().expect("has a parent")).expect("writable");
-            fs::write(path, content).expect("writable");
-            assert_eq!(linux::detect(root.path()), expected, "{file}");
-        }
-        check(".dockerenv", "", "docker");
-        check("run/.containerenv", "", "podman");
-        check("proc/1/environ", "PATH=/bin\0container=lxc\0", "lxc");
-        check("sys/class/dmi/id/sys_vendor", "QEMU\n", "kvm");
-        check("sys/class/dmi/id/product_name", "VMware Virtual Platform\n", "vmware");
-        check("sys/class/dmi/id/sys_vendor", "Dell Inc.\n", "");
-        check("proc/cpuinfo", "flags\t\t: fpu sse hypervisor\n", "vm");
-        check("proc/cpuinfo", "flags\t\t: fpu sse\n", "");
     }
 }
