@@ -14,12 +14,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use model::{
-    EventKind, Gap, GapReason, Item, Labels, Layout, LayoutId, MachineEvent, Payload, Seq,
-    SeqRange, SeqRanges, SpoolEpoch, UnixMillis,
+    Gap, GapReason, Item, Layout, LayoutId, Payload, Seq, SeqRange, SeqRanges, SpoolEpoch,
+    UnixMillis,
 };
 use prost::Message as _;
 
@@ -27,8 +26,10 @@ use crate::CollectorStats;
 
 mod acknowledged;
 mod backlog;
+mod done;
 mod gaps;
 mod layouts;
+mod loss;
 mod memory;
 mod numbers;
 mod record;
@@ -37,6 +38,9 @@ mod segment;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod write;
+
+use done::{covers, overlap, undone};
 
 pub(crate) use backlog::{Cursor, Waiting};
 pub(crate) use record::{Record, RecordKind};
@@ -45,8 +49,6 @@ pub(crate) use sync::{SyncJob, Synced};
 /// An active segment that is wholly acknowledged is only replaced when it is longer than this: a
 /// collector whose items are acknowledged at once hardly touches the disk.
 const RECYCLED_BYTES_MIN: u64 = 256 * 1024;
-/// Gaps that one dropped segment may leave; more are told as one.
-const GAPS_PER_SEGMENT_MAX: usize = 64;
 /// Room for the heads of a record and of its segment.
 const RECORD_ROOM: u64 = 128;
 /// Room for the number of an item in its message.
@@ -246,175 +248,6 @@ impl Spool {
         }
     }
 
-    fn write(&mut self, record: Record) {
-        if self.memory.is_empty() {
-            match self.write_to_disk(&record) {
-                Ok(()) => return,
-                Err(error) => {
-                    self.failed("failed to write the spool; keeping items in memory", &error)
-                }
-            }
-        }
-        self.memory.push(record);
-        let dropped = self.memory.overflow();
-        let (Some(first), Some(last)) = (dropped.first(), dropped.last()) else { return };
-        let times = Some((first.time, last.time));
-        if let Some(seqs) = SeqRange::new(first.seq, last.seq) {
-            self.drop_items(
-                seqs,
-                times,
-                "the disk took no writes, and the memory for them is full",
-            );
-        }
-    }
-
-    fn write_to_disk(&mut self, record: &Record) -> io::Result<()> {
-        let fits = self.active.as_ref().is_some_and(|active| {
-            let follows = active.seqs().is_none_or(|seqs| seqs.last() + 1 == record.seq);
-            let bytes = active.bytes() + record.disk_bytes();
-            follows && (bytes <= self.limits.segment_bytes_max || active.seqs().is_none())
-        });
-        if !fits {
-            self.seal();
-        }
-        let active = match &mut self.active {
-            Some(active) => active,
-            none => {
-                let before = self.sealed.back().map_or(0, |segment| segment.seqs.last());
-                let epoch = self.numbers.epoch();
-                let created = segment::Active::create(&self.dir, epoch, record.seq, before)?;
-                self.dir_is_unsynced = true;
-                none.insert(created)
-            }
-        };
-        let layout = match record.kind {
-            RecordKind::Frame(id) if active.lacks(id) => self.layouts.get(id),
-            _ => None,
-        };
-        active.append(record, layout.as_ref())?;
-        if std::mem::take(&mut self.writes_fail) {
-            tracing::info!("the spool is written again");
-        }
-        Ok(())
-    }
-
-    /// Ends the active segment.
-    fn seal(&mut self) {
-        let Some(active) = self.active.take() else { return };
-        match active.snapshot() {
-            Some(segment) => {
-                if segment.seqs.last() > self.synced_to {
-                    self.unsynced.push(active.file());
-                }
-                self.sealed.push_back(segment);
-            }
-            None => remove(active.path()),
-        }
-    }
-
-    fn flush_memory(&mut self) {
-        while let Some(record) = self.memory.front().cloned() {
-            if let Err(error) = self.write_to_disk(&record) {
-                return self.failed("failed to write the spool; keeping items in memory", &error);
-            }
-            self.memory.pop();
-        }
-    }
-
-    /// Drops old segments until `bytes` more fit. False when they never will.
-    fn make_room(&mut self, bytes: u64) -> bool {
-        while self.bytes() + bytes > self.limits.bytes_max {
-            if self.sealed.is_empty() {
-                self.seal();
-            }
-            let Some(oldest) = self.sealed.pop_front() else {
-                return bytes <= self.limits.bytes_max;
-            };
-            self.drop_items(
-                oldest.seqs,
-                Some(oldest.times),
-                &format!("spool bound of {} reached", daemon::config::Bytes(self.limits.bytes_max)),
-            );
-            self.write_acknowledged();
-            remove(&oldest.path);
-        }
-        true
-    }
-
-    fn drop_items(&mut self, seqs: SeqRange, times: Option<(UnixMillis, UnixMillis)>, why: &str) {
-        // Gaps that would be pushed out themselves are told again, by a newer item.
-        let told_again = self.gaps.take_within(seqs);
-        self.done.extend(told_again.iter().map(|(seq, _)| SeqRange::one(*seq)));
-        let mut lost = undone(&self.done, seqs);
-        let count = lost.iter().map(|range| range.count()).sum();
-        self.stats.add_spool_dropped(count);
-        // With the older gaps among them, so that what is dropped next continues this loss.
-        for range in &mut lost {
-            *range = self.gaps.stretch(*range, seqs.last());
-        }
-        if lost.len() > GAPS_PER_SEGMENT_MAX {
-            lost = vec![seqs];
-        }
-        self.done.insert_range(seqs);
-        let newly = lost.into_iter().map(|seqs| Gap {
-            seqs,
-            times,
-            reason: GapReason::SpoolFull,
-            detail: why.to_owned(),
-        });
-        self.tell(told_again.into_iter().map(|(_, gap)| gap).chain(newly).collect());
-    }
-
-    /// What could not be read back.
-    fn lose(&mut self, seqs: SeqRange) {
-        let lost = undone(&self.done, seqs);
-        // A gap that cannot be read may still be known.
-        let told_again = self.gaps.take_within(seqs);
-        self.done.insert_range(seqs);
-        let newly = lost.into_iter().map(|seqs| Gap {
-            seqs,
-            times: None,
-            reason: GapReason::SpoolDamaged,
-            detail: "the spool could not be read back here".to_owned(),
-        });
-        self.tell(told_again.into_iter().map(|(_, gap)| gap).chain(newly).collect());
-    }
-
-    /// Puts gaps into the spool, in place of those that they continue.
-    fn tell(&mut self, gaps: Vec<Gap>) {
-        let (gaps, superseded) = self.gaps.merge(gaps);
-        self.done.extend(superseded.into_iter().map(SeqRange::one));
-        // Every loss ends here, so this is where what is done has changed.
-        self.acknowledged_is_stale = true;
-        gaps.into_iter().for_each(|gap| self.append_gap(gap));
-    }
-
-    fn append_gap(&mut self, gap: Gap) {
-        let Some(seq) = self.numbers.take() else {
-            // Bounded: it only grows by what was dropped while not one number could be reserved.
-            if self.gaps_waiting.len() < 1000 {
-                self.gaps_waiting.push(gap);
-            }
-            return;
-        };
-        let time = gap.times.map_or(self.latest_time, |(_, last)| last);
-        let message =
-            proto::convert::item_to_proto(&Item { seq, payload: Payload::Gap(gap.clone()) });
-        self.gaps.insert(seq, gap);
-        let body = Bytes::from(message.encode_to_vec());
-        self.write(Record { seq, time, kind: RecordKind::Gap, body });
-    }
-
-    /// Reports damage: counted, logged, and an event for people.
-    fn report_damage(&mut self, detail: String) {
-        tracing::warn!(%detail, "the spool was damaged");
-        self.stats.add_spool_damaged(1);
-        let time = UnixMillis::from(SystemTime::now());
-        let attributes = Labels::empty();
-        let event = MachineEvent { time, kind: EventKind::SpoolDamaged, detail, attributes };
-        self.append(Payload::Event(event));
-    }
-
     fn forget_done(&mut self) {
         let oldest = self.oldest_unacknowledged();
         let done = &self.done;
@@ -480,33 +313,6 @@ impl Spool {
         self.stats.set_spool_items(items);
         self.stats.set_spool_bytes(if items == 0 { 0 } else { self.bytes() });
     }
-}
-
-/// The parts of `range` that are not in `done`, ascending.
-fn undone(done: &SeqRanges, range: SeqRange) -> Vec<SeqRange> {
-    let mut out = Vec::new();
-    let mut from = range.first();
-    for covered in done.iter().skip_while(|covered| covered.last() < range.first()) {
-        if covered.first() > range.last() {
-            break;
-        }
-        out.extend(covered.first().checked_sub(1).and_then(|last| SeqRange::new(from, last)));
-        let Some(next) = covered.last().checked_add(1) else { return out };
-        from = next;
-    }
-    out.extend(SeqRange::new(from, range.last()));
-    out
-}
-
-fn covers(done: &SeqRanges, range: SeqRange) -> bool {
-    done.iter().any(|one| one.first() <= range.first() && range.last() <= one.last())
-}
-
-fn overlap(done: &SeqRanges, range: SeqRange) -> u64 {
-    let parts = done.iter().filter_map(|one| {
-        SeqRange::new(one.first().max(range.first()), one.last().min(range.last()))
-    });
-    parts.map(SeqRange::count).sum()
 }
 
 fn remove(path: &Path) {

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use model::{LayoutId, Seq, SeqRange, SeqRanges};
 
+use super::Spool;
+use super::done::undone;
 use super::record::{Found, Record, RecordKind, Scan};
 use super::segment::{HEAD_BYTES, Segment};
-use super::{Spool, undone};
 
 /// A place in the spool: everything before `next` was looked at.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use prost::Message as _;
 use proto::v1;
 
 use super::acknowledged::Acknowledged;
+use super::done::undone;
 use super::gaps::Gaps;
 use super::layouts::Layouts;
 use super::memory::Memory;
@@ -129,7 +130,7 @@ fn go_on(dir: &Path, limits: Limits, stats: &Arc<CollectorStats>) -> anyhow::Res
         let told = told.filter(|last| *last >= scan.first);
         let last = told.max(scan.last());
         if let Some(expected) = last.and_then(|last| SeqRange::new(scan.first, last)) {
-            lost.extend(super::undone(&scan.seen, expected));
+            lost.extend(undone(&scan.seen, expected));
             numbers.skip_past(expected.last());
         }
         match scan.segment() {

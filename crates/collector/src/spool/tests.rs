@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt as _;
 
-use model::{Frame, Series};
+use model::{EventKind, Frame, Labels, MachineEvent, Series};
 use proptest::prelude::*;
 
 use super::*;
