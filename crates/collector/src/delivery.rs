@@ -209,7 +209,8 @@ impl Delivery {
     }
 
     fn hello(&self) -> v1::Hello {
-        let interval = self.settings.borrow().interval_in_force();
+        // Not what an aggregator asked for before: this one may ask for nothing.
+        let interval = self.settings.borrow().own_interval;
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
         v1::Hello {
             protocol_version: proto::PROTOCOL_VERSION,

@@ -43,7 +43,9 @@ pub(super) struct Session {
     pub(super) stored: SeqRanges,
     pub(super) layouts: Layouts,
     pub(super) skew: Skew,
+    /// In force: what the settings say, else the collector's own.
     pub(super) interval: Duration,
+    own_interval: Duration,
     pub(super) headline: Headline,
     pub(super) budget: Budget,
     /// Heard, and not yet told to the roll.
@@ -133,6 +135,7 @@ async fn open(
         layouts: Layouts::default(),
         skew,
         interval,
+        own_interval: greeting.interval,
         headline,
         budget: dock.queue.budget(),
         heard: None,
@@ -212,10 +215,9 @@ impl Session {
                 }
                 settings = self.settings.changed() => {
                     self.outbox.settings(settings.to_proto());
-                    if let Some(ms) = settings.interval_ms() {
-                        self.interval = Duration::from_millis(ms);
-                        self.dock.roll.set_interval(self.machine, self.lease.token, self.interval);
-                    }
+                    let asked = settings.interval_ms().map(Duration::from_millis);
+                    self.interval = asked.unwrap_or(self.own_interval);
+                    self.dock.roll.set_interval(self.machine, self.lease.token, self.interval);
                 }
                 message = inbound.message() => return Ok(message),
             }

@@ -37,7 +37,15 @@ async fn changed_settings_reach_the_collectors_that_they_concern() {
     assert_eq!(db.settings().await.disabled_probes, ["containers"]);
     web.hears_nothing_for(Duration::from_millis(200)).await;
     cluster.settings.set(machine_id(1), None).unwrap();
-    assert_eq!(web.settings().await.disabled_probes, ["containers"]);
+    let settings = web.settings().await;
+    assert_eq!(settings.disabled_probes, ["containers"]);
+    // Nobody asks for an interval any more, so the collector's own is in force again.
+    assert_eq!(settings.interval, None);
+    eventually("the own interval of web-1", || async {
+        let interval = cluster.machine("web-1").await.interval;
+        (interval == Some(convert::duration_from_ms(1_000))).then_some(())
+    })
+    .await;
     cluster.stop().await;
 }
 

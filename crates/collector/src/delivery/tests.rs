@@ -379,6 +379,20 @@ async fn settings_reach_the_sampler_and_an_absent_one_is_taken_back() {
 }
 
 #[tokio::test]
+async fn the_next_aggregator_is_told_the_own_interval_and_not_what_the_last_one_asked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut hub = Hub::start().await;
+    let mut collector = Collector::start(dir.path(), &[url(&hub)]);
+    let peer = hub.peer().await;
+    let interval = Some(proto::convert::duration_from_ms(250));
+    peer.welcome(&[], v1::Settings { interval, ..Default::default() }).await;
+    collector.settings.changed().await.expect("it runs");
+    peer.end(Status::unavailable("restarting")).await;
+    let peer = hub.peer().await;
+    assert_eq!(peer.hello.interval, Some(proto::convert::duration_from_ms(1_000)));
+}
+
+#[tokio::test]
 async fn when_one_aggregator_is_gone_the_next_one_is_used() {
     let dir = tempfile::tempdir().expect("a directory");
     // A port on which nobody listens any more.
