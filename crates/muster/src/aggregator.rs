@@ -8,6 +8,7 @@ use daemon::grpc;
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
+use crate::reload;
 use crate::serving::{AGGREGATOR_SERVICES, GRACE, Serving};
 use crate::stores;
 
@@ -33,6 +34,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
+    let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
     let shutdown = daemon::shutdown::on_signal();
     let mut serving = Serving::bind("aggregator", args.listen, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
@@ -43,6 +45,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = &mut serving.metrics;
     let watched = stores.clone();
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
+    let board = aggregator.settings();
     let routes = aggregator.routes();
     let services =
         grpc::services(routes, proto::DESCRIPTOR_SET, &AGGREGATOR_SERVICES, &serving.health);
@@ -50,6 +53,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (server, router, health) = serving.finish(Router::new().merge(services));
 
     let mut crew = Crew::default();
+    crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
     let answering = crew.stage();
     answering.add("aggregator", |stop| aggregator.run(stop));
     answering.add("stores", |stop| stores::watch(watched, storing, stop));

@@ -62,6 +62,11 @@ impl Flags {
         daemon::logging::init(self.log_format.unwrap_or(config.log.format), filter)?;
         Ok(config)
     }
+
+    /// The settings file, when one was named.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
 }
 
 pub(crate) fn read(file: Option<&Path>) -> Result<Config, ConfigError> {

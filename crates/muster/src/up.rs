@@ -9,6 +9,7 @@ use tonic::service::Routes;
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
+use crate::reload;
 use crate::serving::{AGGREGATOR_SERVICES, ALERTS_SERVICES, GRACE, Serving};
 
 /// Run everything on this machine: collector, aggregator, alerts, store and dashboard, on one port
@@ -36,6 +37,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
+    let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
     let shutdown = daemon::shutdown::on_signal();
     let mut serving = Serving::bind("muster", args.listen, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
@@ -47,13 +49,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     // First, so that it misses nothing of what the aggregator tells.
     let alerts = ::alerts::Alerts::open(config.alerts, stores.clone(), metrics).await?;
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
+    let board = aggregator.settings();
     let routes = together(aggregator.routes(), alerts.routes());
     // The same clients and services as across a network, without the network.
     let link = Link::new(routes.clone().prepare());
     let gateway = ::gateway::Gateway::new(config.gateway, link.clone(), metrics)?;
     let collector = ::collector::Collector::open(
         ::collector::Config {
-            state_dir: data_dir.path().join("collector").into(),
+            state_dir: config
+                .collector
+                .state_dir
+                .or_else(|| Some(data_dir.path().join("collector"))),
             ..config.collector
         },
         ::collector::Target::Link(link),
@@ -67,6 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut crew = Crew::default();
     // The collector says goodbye while there is still somebody to say it to.
     crew.stage().add("collector", |stop| collector.run(stop));
+    crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
     // The dashboard ends before what it watches does: that would look to it like an outage.
     crew.stage().add("gateway", |stop| gateway.run(stop));
     let answering = crew.stage();

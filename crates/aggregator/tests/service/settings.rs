@@ -32,13 +32,13 @@ async fn changed_settings_reach_the_collectors_that_they_concern() {
     db.hears_nothing_for(Duration::from_millis(200)).await;
 
     let without_probe =
-        Settings { disabled_probes: vec!["containers".into()], ..Settings::default() };
+        Settings { disabled_probes: vec!["container".into()], ..Settings::default() };
     cluster.settings.set_default(without_probe).unwrap();
-    assert_eq!(db.settings().await.disabled_probes, ["containers"]);
+    assert_eq!(db.settings().await.disabled_probes, ["container"]);
     web.hears_nothing_for(Duration::from_millis(200)).await;
     cluster.settings.set(machine_id(1), None).unwrap();
     let settings = web.settings().await;
-    assert_eq!(settings.disabled_probes, ["containers"]);
+    assert_eq!(settings.disabled_probes, ["container"]);
     // Nobody asks for an interval any more, so the collector's own is in force again.
     assert_eq!(settings.interval, None);
     eventually("the own interval of web-1", || async {

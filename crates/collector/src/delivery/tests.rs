@@ -366,13 +366,13 @@ async fn settings_reach_the_sampler_and_an_absent_one_is_taken_back() {
     let mut collector = Collector::start(dir.path(), &[url(&hub)]);
     let peer = hub.peer().await;
     let interval = Some(proto::convert::duration_from_ms(250));
-    let disabled_probes = vec!["containers".to_owned()];
+    let disabled_probes = vec!["container".to_owned()];
     let settings = v1::Settings { interval, disabled_probes, ..Default::default() };
     peer.welcome(&[], settings).await;
     collector.settings.changed().await.expect("it runs");
     let asked = collector.settings.borrow_and_update().clone();
     assert_eq!(asked.interval_in_force(), Duration::from_millis(250));
-    assert_eq!(asked.disabled_probes, ["containers"]);
+    assert_eq!(asked.disabled_probes, ["container"]);
     peer.send(Answer::Settings(v1::Settings::default())).await;
     collector.settings.changed().await.expect("it runs");
     assert_eq!(collector.settings.borrow().interval_in_force(), Duration::from_secs(1));

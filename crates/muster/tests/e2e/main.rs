@@ -12,5 +12,6 @@ mod outage;
 mod process;
 mod random;
 mod readme;
+mod reload;
 mod stopping;
 mod witness;
