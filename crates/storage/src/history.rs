@@ -23,6 +23,7 @@ pub(crate) mod cursor;
 mod decimal;
 mod late;
 mod merge;
+mod open_hours;
 mod packed;
 pub(crate) mod report;
 mod report_group;

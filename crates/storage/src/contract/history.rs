@@ -43,6 +43,7 @@ macro_rules! history_contract {
             maintenance_that_is_done_does_nothing
             each_kind_of_thing_is_kept_as_long_as_configured
             what_comes_after_its_raw_values_expired_joins_the_tiers
+            what_comes_late_while_others_raw_values_expire_is_not_counted_twice
             the_oldest_makes_room_when_there_is_too_much
             a_removed_machine_is_forgotten_and_may_come_back
             the_newest_process_report_before_a_time_is_found

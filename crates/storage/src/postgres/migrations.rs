@@ -9,8 +9,10 @@ use super::STORE;
 use super::failure::cannot_open;
 use crate::StorageError;
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "history", include_str!("../../../../migrations/timescale/0001_history.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "history", include_str!("../../../../migrations/timescale/0001_history.sql")),
+    (2, "open_hours", include_str!("../../../../migrations/timescale/0002_open_hours.sql")),
+];
 
 /// Guards the making of the extension; any number that is ours alone.
 const EXTENSION_LOCK: i64 = 0x6d75_7374_6572_0001;

@@ -127,6 +127,44 @@ pub async fn what_comes_after_its_raw_values_expired_joins_the_tiers(
     }
 }
 
+pub async fn what_comes_late_while_others_raw_values_expire_is_not_counted_twice(
+    open: impl AsyncFn(Retention) -> Arc<dyn History>,
+) {
+    let history = open(Retention { raw_ms: 2 * DAY, ..forever() }).await;
+    let layouts = vec![layout(vec![gauge("gauge"), counter("counter")])];
+    let mut late = Sender::new(&history, 1, layouts.clone());
+    let mut other = Sender::new(&history, 2, layouts);
+    let values = |minute: i64| [minute as f64 / 2.0, (minute * 10) as f64];
+    for minute in (0..60).filter(|minute| *minute != 30) {
+        late.send_frames(&[(minute * MINUTE, &values(minute))]).await;
+        other.send_frames(&[(minute * MINUTE, &values(minute))]).await;
+        other.send_frames(&[(HOUR + minute * MINUTE, &values(minute))]).await;
+    }
+    settle(&history, START + 2 * HOUR + 5 * MINUTE).await;
+    settle(&history, START + 2 * HOUR + 6 * MINUTE).await;
+    // Just when raw values of both hours expire, something more comes for one of the first hour.
+    late.send_frames(&[(30 * MINUTE, &values(30))]).await;
+    let now = START + 2 * DAY + 2 * HOUR;
+    for step in 0..4 {
+        for (metric, kind, column) in [("gauge", Kind::Gauge, 0), ("counter", Kind::Counter, 1)] {
+            for tier in [Tier::Minute, Tier::Hour] {
+                let samples = (0..60).map(|m| (START + m * MINUTE, values(m)[column]));
+                let expected = Rollup::of(kind, tier.window_ms(), samples);
+                let series = late.find(metric).await;
+                let found = history.read_tier(&series, tier, TimeRange::ALL).await.expect("read");
+                let when = format!("{metric} by {tier:?}, step {step}");
+                assert_same(kind, &found[0], &expected, &when);
+            }
+        }
+        match step {
+            0 => _ = history.maintain(now).await.expect("maintained"),
+            1 => settle(&history, now).await,
+            _ => settle(&history, now + step * MINUTE).await,
+        }
+    }
+    assert_eq!(other.raw("gauge").await, []);
+}
+
 pub async fn the_oldest_makes_room_when_there_is_too_much(
     open: impl AsyncFn(Retention) -> Arc<dyn History>,
 ) {

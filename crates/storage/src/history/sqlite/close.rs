@@ -8,7 +8,7 @@ use model::{Kind, TimeRange, UnixMillis};
 use sqlx::SqliteConnection;
 
 use super::catalog::kind_from_name;
-use super::facts::raw_expired_before;
+use super::facts::raw_is_complete;
 use super::seal::insert_blocks;
 use super::{DAY_MS, HOUR_MS, MINUTE_MS, SqliteHistory, off_thread};
 use crate::StorageError;
@@ -67,10 +67,10 @@ impl SqliteHistory {
     ) -> Result<(), StorageError> {
         self.merge_hour(machine, hour).await?;
         let mut tx = self.database.read().await?;
-        let raw_is_complete = raw_expired_before(&mut tx).await? <= hour;
+        let complete = raw_is_complete(&mut tx, machine, hour).await?;
         let series = series_of_hour(&mut tx, machine, hour).await?;
         drop(tx);
-        if raw_is_complete {
+        if complete {
             self.roll_up(machine, hour, &series).await
         } else {
             self.join_late(machine, hour, &series).await
@@ -143,7 +143,8 @@ impl SqliteHistory {
         Ok(())
     }
 
-    /// Rolls up one hour of these series from raw values. Series without any are left out.
+    /// Rolls up one hour of these series from sealed values: frames that came meanwhile are sealed later, and
+    /// open the hour again. Series without any are left out.
     async fn rolled(
         &self,
         series: &[(i64, Kind)],
@@ -155,7 +156,7 @@ impl SqliteHistory {
         // In layout order, so that most blocks are read once.
         for chunk in series.chunks(block::COLUMNS_MAX) {
             let ids: Vec<i64> = chunk.iter().map(|(id, _)| *id).collect();
-            let samples = self.samples(&mut tx, &ids, range).await?;
+            let samples = self.sealed_samples(&mut tx, &ids, range).await?;
             for (&(series, kind), Samples { times, values }) in chunk.iter().zip(samples) {
                 let minutes = Rollup::of(kind, MINUTE_MS, times.into_iter().zip(values));
                 let hours = Rollup::coarsen(kind, HOUR_MS, &minutes);
@@ -298,8 +299,8 @@ impl SqliteHistory {
         self.damaged("block", block, &reason);
         let mut tx = self.database.write().await?;
         sqlx::query(
-            "insert into damaged_block (id, machine_id, layout_id, part, hour, reason, data)
-             select id, machine_id, layout_id, part, hour, ?2, data from block where id = ?1",
+            "insert into damaged_block (machine_id, layout_id, part, hour, reason, data)
+             select machine_id, layout_id, part, hour, ?2, data from block where id = ?1",
         )
         .bind(block)
         .bind(reason.to_string())

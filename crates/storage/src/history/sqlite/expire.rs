@@ -14,6 +14,8 @@ use crate::sqlite::list_to_json;
 
 /// Rows of one transaction: blocks are large, the others small.
 const BLOCKS: i64 = 32;
+/// Hours of a machine's blocks that go in one transaction.
+const MACHINE_HOURS: i64 = 4;
 const ROWS: i64 = 1000;
 /// Series of one transaction, each with up to a day of rows.
 const SERIES: i64 = 500;
@@ -196,18 +198,18 @@ impl SqliteHistory {
         Ok(deleted)
     }
 
-    /// Whole hours of raw values, but for those that are still to be rolled up.
-    async fn drop_raw(&self, before: UnixMillis) -> Result<u64, StorageError> {
+    /// Whole hours of raw values, each machine's at once, but for those that are still to be rolled up.
+    pub(super) async fn drop_raw(&self, before: UnixMillis) -> Result<u64, StorageError> {
         let mut tx = self.database.write().await?;
         let latest_start = before - HOUR_MS;
         let doomed: Vec<(i64, i64)> = sqlx::query_as(
-            "select id, hour from block where hour <= ?1 and not exists (
+            "select distinct hour, machine_id from block where hour <= ?1 and not exists (
                 select 1 from open_hour where open_hour.machine_id = block.machine_id
                     and open_hour.hour = block.hour)
-             order by hour limit ?2",
+             order by hour, machine_id limit ?2",
         )
         .bind(latest_start.0)
-        .bind(BLOCKS)
+        .bind(MACHINE_HOURS)
         .fetch_all(&mut *tx)
         .await?;
         let damaged = delete_in(
@@ -218,16 +220,20 @@ impl SqliteHistory {
             BLOCKS,
         )
         .await?;
-        if let Some((_, newest)) = doomed.last() {
+        if let Some((newest, _)) = doomed.last() {
             set_raw_expired_before(&mut tx, UnixMillis(*newest) + HOUR_MS).await?;
-            let ids: Vec<i64> = doomed.iter().map(|(id, _)| *id).collect();
-            sqlx::query("delete from block where id in (select value from json_each(?))")
-                .bind(list_to_json(&ids))
+        }
+        let mut blocks = 0;
+        for (hour, machine) in doomed {
+            let done = sqlx::query("delete from block where hour = ? and machine_id = ?")
+                .bind(hour)
+                .bind(machine)
                 .execute(&mut *tx)
                 .await?;
+            blocks += done.rows_affected();
         }
         tx.commit().await?;
-        Ok(doomed.len() as u64 + damaged)
+        Ok(blocks + damaged)
     }
 
     /// One machine's day of a tier. The mark goes last: killed before, the rest is found again.

@@ -6,14 +6,24 @@ use sqlx::SqliteConnection;
 /// Raw values of hours before this may have been dropped.
 const RAW_EXPIRED_BEFORE: &str = "raw_expired_before";
 
-pub(super) async fn raw_expired_before(
+/// Whether all raw values of an hour that the tiers were made from are kept. An hour that is open was asked when it
+/// was opened, and keeps them until it is closed; another one loses them all at once.
+pub(super) async fn raw_is_complete(
     connection: &mut SqliteConnection,
-) -> Result<UnixMillis, sqlx::Error> {
-    let value: Option<i64> = sqlx::query_scalar("select value from fact where name = ?")
-        .bind(RAW_EXPIRED_BEFORE)
-        .fetch_optional(connection)
-        .await?;
-    Ok(value.map_or(UnixMillis::MIN, UnixMillis))
+    machine: i64,
+    hour: UnixMillis,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select coalesce(
+            (select complete from open_hour where machine_id = ?1 and hour = ?2),
+            not exists (select 1 from fact where name = ?3 and value > ?2)
+                or exists (select 1 from block where hour = ?2 and machine_id = ?1))",
+    )
+    .bind(machine)
+    .bind(hour.0)
+    .bind(RAW_EXPIRED_BEFORE)
+    .fetch_one(connection)
+    .await
 }
 
 /// Never goes back.

@@ -26,13 +26,25 @@ impl SqliteHistory {
         range: TimeRange,
     ) -> Result<Vec<Samples>, StorageError> {
         let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); series.len()];
-        if !range.is_empty() {
-            for (machine, layouts) in places(connection, series).await? {
-                self.blocks(connection, machine, &layouts, range, &mut pieces).await?;
-                self.frames(connection, machine, &layouts, range, &mut pieces).await?;
-            }
+        for (machine, layouts) in places(connection, series).await? {
+            self.blocks(connection, machine, &layouts, range, &mut pieces).await?;
+            self.frames(connection, machine, &layouts, range, &mut pieces).await?;
         }
-        Ok(pieces.into_iter().map(|pieces| within(merge::series(pieces), range)).collect())
+        Ok(merged(pieces, range))
+    }
+
+    /// The same, without what is not sealed yet.
+    pub(super) async fn sealed_samples(
+        &self,
+        connection: &mut SqliteConnection,
+        series: &[i64],
+        range: TimeRange,
+    ) -> Result<Vec<Samples>, StorageError> {
+        let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); series.len()];
+        for (machine, layouts) in places(connection, series).await? {
+            self.blocks(connection, machine, &layouts, range, &mut pieces).await?;
+        }
+        Ok(merged(pieces, range))
     }
 
     async fn blocks(
@@ -195,6 +207,10 @@ fn unpack(
         pieces[index].push(Piece { layout, rank, times: times.clone(), values });
     }
     Ok(())
+}
+
+fn merged(pieces: Vec<Vec<Piece>>, range: TimeRange) -> Vec<Samples> {
+    pieces.into_iter().map(|pieces| within(merge::series(pieces), range)).collect()
 }
 
 fn within(mut samples: Samples, range: TimeRange) -> Samples {

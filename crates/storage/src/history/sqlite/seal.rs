@@ -10,6 +10,7 @@ use model::{TimeRange, UnixMillis};
 use sqlx::Row as _;
 
 use super::append::Sealing;
+use super::facts::raw_is_complete;
 use super::unused::mark_used;
 use super::{HOUR_MS, STRETCH_MS, SqliteHistory, off_thread};
 use crate::StorageError;
@@ -100,17 +101,20 @@ impl SqliteHistory {
             let mut layouts: Vec<i64> = blocks.iter().map(|block| block.layout).collect();
             layouts.dedup();
             mark_used(&mut tx, machine, &layouts, now).await?;
+            // Before its new blocks are there.
+            let complete = raw_is_complete(&mut tx, machine, hour).await?;
             insert_blocks(&mut tx, machine, hour, blocks).await?;
             let end = hour + HOUR_MS;
             let late = now > end + LATENESS_MS + SETTLE_MS;
             let due = if late { now + SETTLE_MS } else { end + LATENESS_MS };
             sqlx::query(
-                "insert into open_hour (machine_id, hour, due) values (?, ?, ?)
+                "insert into open_hour (machine_id, hour, due, complete) values (?, ?, ?, ?)
                  on conflict (machine_id, hour) do update set due = excluded.due",
             )
             .bind(machine)
             .bind(hour.0)
             .bind(due.0)
+            .bind(complete)
             .execute(&mut *tx)
             .await?;
         }

@@ -354,3 +354,63 @@ async fn layouts_and_series_that_nothing_refers_to_are_forgotten() {
     assert_eq!(count(&history, "select count(*) from placement").await, 1);
     assert_eq!(count(&history, "select count(*) from tier_minute").await, 1);
 }
+
+#[tokio::test]
+async fn a_machines_hour_of_raw_values_goes_as_a_whole() {
+    let history = history().await;
+    // More blocks than one transaction drops of anything else.
+    let series = (0..33 * 64).map(|i| Series::gauge(&format!("s{i}"), "1", Labels::empty()));
+    let wide = Layout::new(series.collect()).expect("a valid layout");
+    let values = vec![1.0; wide.len()];
+    let frame = Payload::Frame(Frame { time: START, layout: wide.id(), values });
+    let mut deliveries = delivery(1, vec![frame]);
+    deliveries[0].layouts = vec![wide];
+    history.append(deliveries).await.expect("appended");
+    settle(&history, START + HOUR_MS + MINUTE_MS).await;
+    assert_eq!(count(&history, "select count(*) from block").await, 33);
+    history.drop_raw(START + DAY_MS).await.expect("dropped");
+    assert_eq!(count(&history, "select count(*) from block").await, 0);
+}
+
+#[tokio::test]
+async fn a_late_frame_that_comes_while_its_hour_is_closed_counts_once() {
+    let history = history().await;
+    let now = START + 4 * DAY_MS;
+    history.append(delivery(1, vec![frame(0, 1.0)])).await.expect("appended");
+    settle(&history, START + HOUR_MS + MINUTE_MS).await;
+    settle(&history, now).await;
+    assert_eq!(raw(&history).await, [], "raw values have expired");
+    history.append(delivery(2, vec![frame(1, 2.0)])).await.expect("appended");
+    history.maintain(now).await.expect("sealed");
+    // After it was looked up as due, and before it is rolled up.
+    history.append(delivery(3, vec![frame(2, 3.0)])).await.expect("appended");
+    history.close_hour(1, START).await.expect("closed");
+    settle(&history, now + MINUTE_MS).await;
+    settle(&history, now + 2 * MINUTE_MS).await;
+    let selector = SeriesSelector { metric: "a".into(), ..SeriesSelector::default() };
+    let series = history.find_series(&selector, 9).await.expect("found");
+    let hours = history.read_tier(&series, Tier::Hour, TimeRange::ALL).await.expect("read");
+    assert_eq!((hours[0][0].count, hours[0][0].sum), (3, 6.0));
+}
+
+#[tokio::test]
+async fn blocks_that_are_damaged_one_after_the_other_hinder_nobody() {
+    let history = history().await;
+    for hour in 0..3 {
+        let frames = [0, 20, 40].map(|m| frame(hour * HOUR_MS + m * MINUTE_MS, m as f64));
+        let first = 1 + hour as u64 * 3;
+        history.append(delivery(first, frames.to_vec())).await.expect("appended");
+        let over = START + (hour + 1) * HOUR_MS;
+        while history.maintain(over).await.expect("maintained").sealed > 0 {}
+        // The last of them, so that its number is given again.
+        execute(
+            &history,
+            "update block set data = substr(data, 1, 10) where id = (select max(id) from block)",
+        )
+        .await;
+        settle(&history, over + MINUTE_MS).await;
+        settle(&history, over + 3 * MINUTE_MS).await;
+        assert_eq!(count(&history, "select count(*) from damaged_block").await, hour + 1);
+        assert_eq!(count(&history, "select count(*) from open_hour").await, 0);
+    }
+}

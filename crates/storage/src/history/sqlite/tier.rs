@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
-use model::{Kind, TimeRange, UnixMillis};
+use model::{TimeRange, UnixMillis};
 use sqlx::{Row as _, SqliteConnection};
 
-use super::facts::raw_expired_before;
+use super::facts::raw_is_complete;
 use super::{DAY_MS, HOUR_MS, SqliteHistory};
 use crate::StorageError;
-use crate::history::{Samples, StoredSeries, Tier, late, windows};
+use crate::history::open_hours::{self, OpenStretch};
+use crate::history::{StoredSeries, Tier, windows};
 use crate::rollup::Rollup;
 use crate::sqlite::list_to_json;
 
@@ -25,7 +26,6 @@ impl SqliteHistory {
         }
         let mut tx = self.database.read().await?;
         let mut answer = self.rolled_up(&mut tx, series, tier, range).await?;
-        let expired = raw_expired_before(&mut tx).await?;
         // Series by machine, for what is open is so per machine.
         let mut machines: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         for (index, machine) in machines_of(&mut tx, series).await? {
@@ -34,10 +34,10 @@ impl SqliteHistory {
         for (machine, indices) in machines {
             let ids: Vec<i64> = indices.iter().map(|&i| series[i].id).collect();
             for stretch in open_stretches(&mut tx, machine, range).await? {
-                let samples = self.samples(&mut tx, &ids, stretch).await?;
+                let samples = self.samples(&mut tx, &ids, stretch.range).await?;
                 for (&index, samples) in indices.iter().zip(samples) {
                     let kind = series[index].series.kind;
-                    overlay(kind, tier, &mut answer[index], stretch, samples, expired);
+                    open_hours::overlay(kind, tier, &mut answer[index], stretch, samples);
                 }
             }
         }
@@ -90,25 +90,6 @@ impl SqliteHistory {
     }
 }
 
-/// Replaces the windows of a stretch of open hours by what raw values say; in hours whose raw values are not
-/// all kept, joins to them.
-fn overlay(
-    kind: Kind,
-    tier: Tier,
-    windows: &mut Vec<Rollup>,
-    stretch: TimeRange,
-    samples: Samples,
-    expired: UnixMillis,
-) {
-    let fresh = Rollup::of(kind, tier.window_ms(), samples.times.into_iter().zip(samples.values));
-    let (late, fresh): (Vec<Rollup>, Vec<Rollup>) =
-        fresh.into_iter().partition(|window| window.start < expired);
-    *windows = late::join_all(kind, windows, &late);
-    let from = windows.partition_point(|w| w.start < stretch.start.max(expired));
-    let to = windows.partition_point(|w| w.start < stretch.end).max(from);
-    windows.splice(from..to, fresh);
-}
-
 async fn machines_of(
     connection: &mut SqliteConnection,
     series: &[StoredSeries],
@@ -124,20 +105,22 @@ async fn machines_of(
     Ok(rows.into_iter().map(|(index, machine)| (index as usize, machine)).collect())
 }
 
-/// Whole hours that overlap the range and are not, or not wholly, rolled up; neighbours joined.
+/// Whole hours that overlap the range and are not, or not wholly, rolled up.
 async fn open_stretches(
     connection: &mut SqliteConnection,
     machine: i64,
     range: TimeRange,
-) -> Result<Vec<TimeRange>, StorageError> {
-    let mut hours: Vec<i64> = sqlx::query_scalar(
-        "select hour from open_hour where machine_id = ? and hour >= ? and hour < ?",
+) -> Result<Vec<OpenStretch>, StorageError> {
+    let open: Vec<(i64, bool)> = sqlx::query_as(
+        "select hour, complete from open_hour where machine_id = ? and hour >= ? and hour < ?",
     )
     .bind(machine)
     .bind(range.start.floor(HOUR_MS).0)
     .bind(range.end.0)
     .fetch_all(&mut *connection)
     .await?;
+    let mut hours: BTreeMap<UnixMillis, bool> =
+        open.into_iter().map(|(hour, complete)| (UnixMillis(hour), complete)).collect();
     let mut from = range.start.floor(HOUR_MS);
     let end = range.end.ceil(HOUR_MS);
     // Frames wait for their sealing in few hours: mostly the one in progress.
@@ -152,17 +135,10 @@ async fn open_stretches(
         .await?;
         let Some(next) = next else { break };
         let hour = UnixMillis(next).floor(HOUR_MS);
-        hours.push(hour.0);
+        if !hours.contains_key(&hour) {
+            hours.insert(hour, raw_is_complete(connection, machine, hour).await?);
+        }
         from = hour + HOUR_MS;
     }
-    hours.sort_unstable();
-    hours.dedup();
-    let mut stretches: Vec<TimeRange> = Vec::new();
-    for hour in hours.into_iter().map(UnixMillis) {
-        match stretches.last_mut() {
-            Some(last) if last.end == hour => last.end = hour + HOUR_MS,
-            _ => stretches.push(TimeRange::new(hour, hour + HOUR_MS)),
-        }
-    }
-    Ok(stretches)
+    Ok(open_hours::stretches(hours))
 }

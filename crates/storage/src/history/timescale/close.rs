@@ -8,7 +8,7 @@ use model::{Kind, TimeRange, UnixMillis};
 use sqlx::PgConnection;
 
 use super::catalog::kind_from_name;
-use super::expire::raw_expired_before;
+use super::expire::raw_is_complete;
 use super::seal::insert_blocks;
 use super::tier_rows::Table;
 use super::{DAY_MS, HOUR_MS, MINUTE_MS, TimescaleHistory, off_thread};
@@ -66,10 +66,10 @@ impl TimescaleHistory {
     pub(super) async fn close_hour(&self, machine: i64, hour: UnixMillis) -> Outcome<()> {
         self.merge_hour(machine, hour).await?;
         let mut tx = self.timescale.read().await?;
-        let raw_is_complete = raw_expired_before(&mut tx).await? <= hour;
+        let complete = raw_is_complete(&mut tx, machine, hour).await?;
         let series = series_of_hour(&mut tx, machine, hour).await?;
         drop(tx);
-        if raw_is_complete {
+        if complete {
             self.roll_up(machine, hour, &series).await
         } else {
             self.join_late(machine, hour, &series).await
@@ -135,7 +135,8 @@ impl TimescaleHistory {
         Ok(())
     }
 
-    /// Rolls up one hour of these series from raw values. Series without any are left out.
+    /// Rolls up one hour of these series from sealed values: frames that came meanwhile are sealed later, and
+    /// open the hour again. Series without any are left out.
     async fn rolled(&self, series: &[(i64, Kind)], hour: UnixMillis) -> Outcome<Vec<Rolled>> {
         let range = TimeRange::new(hour, hour + HOUR_MS);
         let mut rolled = Vec::with_capacity(series.len());
@@ -143,7 +144,7 @@ impl TimescaleHistory {
         // In layout order, so that most blocks are read once.
         for chunk in series.chunks(block::COLUMNS_MAX) {
             let ids: Vec<i64> = chunk.iter().map(|(id, _)| *id).collect();
-            let samples = self.samples(&mut tx, &ids, range).await?;
+            let samples = self.sealed_samples(&mut tx, &ids, range).await?;
             for (&(series, kind), Samples { times, values }) in chunk.iter().zip(samples) {
                 let minutes = Rollup::of(kind, MINUTE_MS, times.into_iter().zip(values));
                 let hours = Rollup::coarsen(kind, HOUR_MS, &minutes);

@@ -211,12 +211,25 @@ async fn lock_chunk(
     Ok(())
 }
 
-pub(super) async fn raw_expired_before(connection: &mut PgConnection) -> Outcome<UnixMillis> {
-    let value: Option<Stamp> = sqlx::query_scalar("select value from fact where name = $1")
-        .bind(RAW_EXPIRED_BEFORE)
-        .fetch_optional(connection)
-        .await?;
-    Ok(value.map_or(UnixMillis::MIN, |Stamp(time)| time))
+/// Whether all raw values of an hour that the tiers were made from are kept. An hour that is open was asked when it
+/// was opened, and keeps them until it is closed; others lose them with their chunk.
+pub(super) async fn raw_is_complete(
+    connection: &mut PgConnection,
+    machine: i64,
+    hour: UnixMillis,
+) -> Outcome<bool> {
+    let complete = sqlx::query_scalar(
+        "select coalesce(
+            (select complete from open_hour where machine_id = $1 and hour = $2),
+            not exists (select 1 from fact where name = $3 and value > $2)
+                or exists (select 1 from block where hour = $2 and machine_id = $1))",
+    )
+    .bind(machine)
+    .bind(Stamp(hour))
+    .bind(RAW_EXPIRED_BEFORE)
+    .fetch_one(connection)
+    .await?;
+    Ok(complete)
 }
 
 /// Never goes back.

@@ -26,15 +26,27 @@ impl TimescaleHistory {
         range: TimeRange,
     ) -> Outcome<Vec<Samples>> {
         let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); series.len()];
-        if !range.is_empty() {
-            for (machine, layouts) in places(connection, series).await? {
-                self.blocks(connection, machine, &layouts, range, &mut pieces).await?;
-                for (&layout, columns) in &layouts {
-                    frames(connection, machine, layout, columns, range, &mut pieces).await?;
-                }
+        for (machine, layouts) in places(connection, series).await? {
+            self.blocks(connection, machine, &layouts, range, &mut pieces).await?;
+            for (&layout, columns) in &layouts {
+                frames(connection, machine, layout, columns, range, &mut pieces).await?;
             }
         }
-        Ok(pieces.into_iter().map(|pieces| within(merge::series(pieces), range)).collect())
+        Ok(merged(pieces, range))
+    }
+
+    /// The same, without what is not sealed yet.
+    pub(super) async fn sealed_samples(
+        &self,
+        connection: &mut PgConnection,
+        series: &[i64],
+        range: TimeRange,
+    ) -> Outcome<Vec<Samples>> {
+        let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); series.len()];
+        for (machine, layouts) in places(connection, series).await? {
+            self.blocks(connection, machine, &layouts, range, &mut pieces).await?;
+        }
+        Ok(merged(pieces, range))
     }
 
     async fn blocks(
@@ -176,6 +188,10 @@ fn unpack(
         pieces[index].push(Piece { layout, rank, times: times.clone(), values });
     }
     Ok(())
+}
+
+fn merged(pieces: Vec<Vec<Piece>>, range: TimeRange) -> Vec<Samples> {
+    pieces.into_iter().map(|pieces| within(merge::series(pieces), range)).collect()
 }
 
 fn within(mut samples: Samples, range: TimeRange) -> Samples {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use model::{TimeRange, UnixMillis};
 use sqlx::PgConnection;
 
+use super::expire::raw_is_complete;
 use super::{HOUR_MS, STRETCH_MS, TimescaleHistory, off_thread};
 use crate::history::report_group;
 use crate::history::transpose::{NewBlock, StoredFrame, transpose};
@@ -95,8 +96,9 @@ impl TimescaleHistory {
         .await?;
         if !blocks.is_empty() {
             let hour = stretch.start.floor(HOUR_MS);
-            insert_blocks(&mut tx, machine, hour, blocks).await?;
+            // Before its new blocks are there.
             open_hour(&mut tx, machine, hour, now).await?;
+            insert_blocks(&mut tx, machine, hour, blocks).await?;
         }
         if let Some((first, last, data)) = group {
             let data =
@@ -176,13 +178,15 @@ async fn open_hour(
     let end = hour + HOUR_MS;
     let late = now > end + LATENESS_MS + SETTLE_MS;
     let due = if late { now + SETTLE_MS } else { end + LATENESS_MS };
+    let complete = raw_is_complete(connection, machine, hour).await?;
     sqlx::query(
-        "insert into open_hour (machine_id, hour, due) values ($1, $2, $3)
+        "insert into open_hour (machine_id, hour, due, complete) values ($1, $2, $3, $4)
          on conflict (machine_id, hour) do update set due = excluded.due",
     )
     .bind(machine)
     .bind(Stamp(hour))
     .bind(Stamp(due))
+    .bind(complete)
     .execute(connection)
     .await?;
     Ok(())

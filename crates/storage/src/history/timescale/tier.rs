@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures::TryStreamExt as _;
-use model::{Kind, TimeRange, UnixMillis};
+use model::TimeRange;
 use sqlx::PgConnection;
 
-use super::expire::raw_expired_before;
+use super::expire::raw_is_complete;
 use super::tier_rows::Table;
 use super::{HOUR_MS, TimescaleHistory};
-use crate::history::{Samples, StoredSeries, Tier, late};
+use crate::history::open_hours::{self, OpenStretch};
+use crate::history::{StoredSeries, Tier};
 use crate::postgres::failure::Outcome;
 use crate::postgres::stamp::Stamp;
 use crate::rollup::Rollup;
@@ -26,7 +27,6 @@ impl TimescaleHistory {
         }
         let mut tx = self.timescale.read().await?;
         let mut answer = rolled_up(&mut tx, series, tier, range).await?;
-        let expired = raw_expired_before(&mut tx).await?;
         // Series by machine, for what is open is so per machine.
         let mut machines: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         for (index, machine) in machines_of(&mut tx, series).await? {
@@ -35,10 +35,10 @@ impl TimescaleHistory {
         for (machine, indices) in machines {
             let ids: Vec<i64> = indices.iter().map(|&i| series[i].id).collect();
             for stretch in open_stretches(&mut tx, machine, range).await? {
-                let samples = self.samples(&mut tx, &ids, stretch).await?;
+                let samples = self.samples(&mut tx, &ids, stretch.range).await?;
                 for (&index, samples) in indices.iter().zip(samples) {
                     let kind = series[index].series.kind;
-                    overlay(kind, tier, &mut answer[index], stretch, samples, expired);
+                    open_hours::overlay(kind, tier, &mut answer[index], stretch, samples);
                 }
             }
         }
@@ -80,25 +80,6 @@ async fn rolled_up(
     Ok(answer)
 }
 
-/// Replaces the windows of a stretch of open hours by what raw values say; in hours whose raw values are not
-/// all kept, joins to them.
-fn overlay(
-    kind: Kind,
-    tier: Tier,
-    windows: &mut Vec<Rollup>,
-    stretch: TimeRange,
-    samples: Samples,
-    expired: UnixMillis,
-) {
-    let fresh = Rollup::of(kind, tier.window_ms(), samples.times.into_iter().zip(samples.values));
-    let (late, fresh): (Vec<Rollup>, Vec<Rollup>) =
-        fresh.into_iter().partition(|window| window.start < expired);
-    *windows = late::join_all(kind, windows, &late);
-    let from = windows.partition_point(|w| w.start < stretch.start.max(expired));
-    let to = windows.partition_point(|w| w.start < stretch.end).max(from);
-    windows.splice(from..to, fresh);
-}
-
 async fn machines_of(
     connection: &mut PgConnection,
     series: &[StoredSeries],
@@ -114,17 +95,20 @@ async fn machines_of(
     Ok(rows.into_iter().map(|(index, machine)| (index as usize, machine)).collect())
 }
 
-/// Whole hours that overlap the range and are not, or not wholly, rolled up; neighbours joined.
+/// Whole hours that overlap the range and are not, or not wholly, rolled up.
 async fn open_stretches(
     connection: &mut PgConnection,
     machine: i64,
     range: TimeRange,
-) -> Outcome<Vec<TimeRange>> {
-    let hours: Vec<Stamp> = sqlx::query_scalar(
-        "select hour from open_hour where machine_id = $1 and hour >= $2 and hour < $3
-         union
-         select date_trunc('hour', time) from frame
-         where machine_id = $1 and time >= $2 and time < $4
+) -> Outcome<Vec<OpenStretch>> {
+    let open: Vec<(Stamp, Option<bool>)> = sqlx::query_as(
+        "select waiting.hour, complete from (
+            select hour from open_hour where machine_id = $1 and hour >= $2 and hour < $3
+            union
+            select date_trunc('hour', time) from frame
+            where machine_id = $1 and time >= $2 and time < $4
+         ) as waiting
+         left join open_hour on machine_id = $1 and open_hour.hour = waiting.hour
          order by 1",
     )
     .bind(machine)
@@ -133,12 +117,13 @@ async fn open_stretches(
     .bind(Stamp(range.end.ceil(HOUR_MS)))
     .fetch_all(&mut *connection)
     .await?;
-    let mut stretches: Vec<TimeRange> = Vec::new();
-    for Stamp(hour) in hours {
-        match stretches.last_mut() {
-            Some(last) if last.end == hour => last.end = hour + HOUR_MS,
-            _ => stretches.push(TimeRange::new(hour, hour + HOUR_MS)),
-        }
+    let mut hours = Vec::with_capacity(open.len());
+    for (Stamp(hour), complete) in open {
+        let complete = match complete {
+            Some(complete) => complete,
+            None => raw_is_complete(connection, machine, hour).await?,
+        };
+        hours.push((hour, complete));
     }
-    Ok(stretches)
+    Ok(open_hours::stretches(hours))
 }

@@ -1,0 +1,8 @@
+-- An hour that is opened again after others lost their raw values must still be known as one that has its own:
+-- closing it replaces what the tiers hold, and does not add to it.
+
+-- 1 when all raw values that the tiers were made from are kept.
+alter table open_hour add column complete integer not null default 1;
+
+update open_hour set complete = 0
+where hour < (select value from fact where name = 'raw_expired_before');
