@@ -1,6 +1,7 @@
 //! Reading roll-ups: what the tiers hold, and what is not rolled up yet out of raw values.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use futures::TryStreamExt as _;
 use model::{TimeRange, UnixMillis};
@@ -135,8 +136,8 @@ async fn open_stretches(
         .await?;
         let Some(next) = next else { break };
         let hour = UnixMillis(next).floor(HOUR_MS);
-        if !hours.contains_key(&hour) {
-            hours.insert(hour, raw_is_complete(connection, machine, hour).await?);
+        if let Entry::Vacant(unknown) = hours.entry(hour) {
+            unknown.insert(raw_is_complete(connection, machine, hour).await?);
         }
         from = hour + HOUR_MS;
     }
