@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::delivery::{Batch, Delivery, Introduction};
+use crate::logs::Logs;
 use crate::probe::{Prober, Readings};
 use crate::settings::Settings;
 use crate::spool::{Limits, Spool};
@@ -25,6 +26,7 @@ const BATCHES_MAX: usize = 4;
 pub struct Collector {
     machine_id: MachineId,
     sampler: Sampler,
+    logs: Logs,
     delivery: Delivery,
     batches: (mpsc::Sender<Batch>, mpsc::Receiver<Batch>),
     stats: Arc<CollectorStats>,
@@ -53,13 +55,20 @@ impl Collector {
         let stats = Arc::new(CollectorStats::default());
         let limits = Limits::new(config.spool.size_max.0);
         let spool = Spool::open(state_dir.path(), limits, Arc::clone(&stats))?;
+        let logs = Logs {
+            config: config.logs.clone(),
+            places: spool.places().clone(),
+            // The other half is for metrics.
+            spool_bytes_max: config.spool.size_max.0 / 2,
+            stats: Arc::clone(&stats),
+        };
         let prober = Prober::new(config.prober(state_dir.path()), Arc::clone(&stats));
         let (asked, settings) = watch::channel(Settings::own(config.interval.get()));
         let introduction = Introduction { machine_id, labels, facts: facts::read, clock };
         let delivery = Delivery::new(introduction, spool, target, asked, Arc::clone(&stats));
         let sampler = Sampler { prober, settings, own: config, stats: Arc::clone(&stats) };
         let batches = mpsc::channel(BATCHES_MAX);
-        Ok(Self { machine_id, sampler, delivery, batches, stats, state_dir })
+        Ok(Self { machine_id, sampler, logs, delivery, batches, stats, state_dir })
     }
 
     pub fn machine_id(&self) -> MachineId {
@@ -73,7 +82,7 @@ impl Collector {
     /// Runs until `shutdown` is cancelled; then says goodbye, which takes two seconds at most.
     ///
     /// # Errors
-    /// When a part of it panicked.
+    /// When a part of it could not start, or panicked.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         tracing::info!(
             machine.id = %self.machine_id,
@@ -81,7 +90,9 @@ impl Collector {
             "collecting"
         );
         let (batches, delivered) = self.batches;
-        let delivery = tokio::spawn(self.delivery.run(delivered));
+        let stop_logs = shutdown.child_token();
+        let logs = self.logs.start(&stop_logs)?;
+        let delivery = tokio::spawn(self.delivery.run(delivered, logs));
         // The delivery ends when there is nothing more to come.
         self.sampler.run(batches, shutdown).await;
         delivery.await?;

@@ -10,6 +10,7 @@ use daemon::config::{Bytes, Span};
 use model::{Labels, limits};
 use serde::Deserialize;
 
+use crate::logs::LogsConfig;
 use crate::probe::{Filter, ProberConfig};
 use crate::uplink::{Target, Token};
 
@@ -34,6 +35,7 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     pub spool: SpoolConfig,
     pub probes: ProbesConfig,
+    pub logs: LogsConfig,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -101,6 +103,7 @@ impl Default for Config {
             token_file: None,
             spool: SpoolConfig::default(),
             probes: ProbesConfig::default(),
+            logs: LogsConfig::default(),
         }
     }
 }
@@ -173,6 +176,7 @@ impl Config {
             let (found, min) = (self.spool.size_max, Bytes(SPOOL_SIZE_MIN));
             bail!("collector.spool.size_max: expected at least \"{min}\", found \"{found}\"");
         }
+        self.logs.check()?;
         Labels::new(self.labels.clone()).context("collector.labels")
     }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Status;
 
 use crate::CollectorStats;
+use crate::logs::LogBatch;
 use crate::session::{Session, ranges};
 use crate::settings::Settings;
 use crate::spool::{Spool, Synced};
@@ -78,8 +79,13 @@ impl Delivery {
         Self { introduction, spool, uplink, stream: None, settings, stats, syncing: None }
     }
 
-    /// Runs until `batches` ends; then says goodbye and closes the spool.
-    pub(crate) async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
+    /// Runs until `batches` ends; then says goodbye and closes the spool. What comes of `logs` does not
+    /// keep readings waiting.
+    pub(crate) async fn run(
+        mut self,
+        mut batches: mpsc::Receiver<Batch>,
+        mut logs: mpsc::Receiver<LogBatch>,
+    ) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -88,6 +94,7 @@ impl Delivery {
                     Some(batch) => self.take_in(batch),
                     None => break,
                 },
+                Some(batch) = logs.recv() => self.take_in_logs(batch),
                 event = self.uplink.event() => self.on_event(event),
                 permit = permit(self.stream.as_ref()) => send_next(permit, &mut self.stream, &mut self.spool),
                 synced = finished(&mut self.syncing) => self.on_synced(synced),
@@ -119,6 +126,17 @@ impl Delivery {
                 stream.session.offer(record);
                 stream.may_send = true;
             }
+        }
+    }
+
+    fn take_in_logs(&mut self, batch: LogBatch) {
+        if batch.events.is_empty() {
+            return self.spool.mark(&batch.bookmarks);
+        }
+        let record = self.spool.append_marked(Payload::Logs(batch.events), &batch.bookmarks);
+        if let (Some(record), Some(stream)) = (record, &mut self.stream) {
+            stream.session.offer(record);
+            stream.may_send = true;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reads one machine and delivers what it read.
 //!
-//! Two halves that meet in [`Collector`]. The *probes* read the machine, once per interval. The
-//! *delivery* numbers what they read, keeps it in the spool until an aggregator acknowledged it, and
+//! Three parts that meet in [`Collector`]. The *probes* read the machine, once per interval. The *logs*
+//! read what it and its services write, where they are asked to. The *delivery* numbers what they read, keeps it in the spool until an aggregator acknowledged it, and
 //! sends it: fresh items first, the backlog beside.
 //!
 //! This crate never listens on anything, never runs a command that it was sent, and knows no database.
@@ -17,6 +17,7 @@ mod backoff;
 mod collector;
 mod config;
 mod delivery;
+mod logs;
 mod redact;
 mod session;
 mod settings;
@@ -28,5 +29,6 @@ mod uplink;
 
 pub use collector::Collector;
 pub use config::{Config, FilterConfig, ProbesConfig, Secret, SpoolConfig};
+pub use logs::{FilesConfig, LogsConfig, Start};
 pub use stats::CollectorStats;
 pub use uplink::{Target, Token};

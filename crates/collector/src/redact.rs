@@ -7,7 +7,8 @@ use model::limits::COMMAND_LINE_BYTES_MAX;
 
 mod words;
 
-use words::{Short, is_secret_name, looks_like_token, program_options};
+use words::{Short, program_options};
+pub(crate) use words::{is_secret_name, looks_like_token};
 
 /// What stands in place of a secret.
 pub(crate) const MASK: &str = "***";

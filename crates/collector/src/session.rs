@@ -28,6 +28,10 @@ const FRESH_ITEMS_MAX: usize = 1024;
 const FRESH_BYTES_MAX: usize = 1024 * 1024;
 /// Fresh bytes in flight. The backlog has its own window.
 const FRESH_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Fresh logs that wait for the stream, and how much may be in flight before they wait; what is more is
+/// backlog at once. However much a machine logs, its frames find room.
+const LOGS_BYTES_MAX: usize = 512 * 1024;
+const LOGS_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// Items in flight, fresh or not.
 const IN_FLIGHT_ITEMS_MAX: usize = 16 * 1024;
 /// Without any answer for this long while items are in flight, the stream is given up. Dead
@@ -39,6 +43,9 @@ pub(crate) struct Session {
     in_flight: BTreeMap<Seq, Sent>,
     fresh: VecDeque<Record>,
     fresh_bytes: usize,
+    /// Fresh logs, which everything else that is fresh overtakes.
+    fresh_logs: VecDeque<Record>,
+    fresh_logs_bytes: usize,
     fresh_in_flight_bytes: usize,
     backlog_in_flight_bytes: usize,
     cursor: Cursor,
@@ -69,6 +76,8 @@ impl Session {
             in_flight: BTreeMap::new(),
             fresh: VecDeque::new(),
             fresh_bytes: 0,
+            fresh_logs: VecDeque::new(),
+            fresh_logs_bytes: 0,
             fresh_in_flight_bytes: 0,
             backlog_in_flight_bytes: 0,
             cursor: Cursor::new(),
@@ -86,6 +95,15 @@ impl Session {
 
     /// An item that was appended to the spool a moment ago.
     pub(crate) fn offer(&mut self, record: Record) {
+        if record.kind == RecordKind::Logs {
+            let bytes = self.fresh_logs_bytes + record.body.len();
+            // Logs are read in their order: when there are too many, the cursor finds them in turn.
+            if bytes <= LOGS_BYTES_MAX && self.fresh_logs.len() < FRESH_ITEMS_MAX {
+                self.fresh_logs_bytes = bytes;
+                self.fresh_logs.push_back(record);
+            }
+            return;
+        }
         self.fresh_bytes += record.body.len();
         self.fresh.push_back(record);
         // The stream is slower than the machine: the newest matter most, the cursor finds the others.
@@ -112,7 +130,7 @@ impl Session {
             return Some(item);
         }
         while self.fresh_in_flight_bytes < FRESH_IN_FLIGHT_BYTES_MAX {
-            let record = self.pop_fresh()?;
+            let record = self.pop_fresh().or_else(|| self.pop_fresh_logs())?;
             let layout = match record.kind {
                 RecordKind::Frame(id) => match spool.layout(id) {
                     Some(body) => Some((id, body)),
@@ -131,7 +149,8 @@ impl Session {
 
     fn next_of_backlog(&mut self, spool: &mut Spool, now: Instant) -> Option<Bytes> {
         // While fresh items wait, nothing may come before them, and the cursor may not pass them.
-        if !self.fresh.is_empty() || !self.window.is_open(self.backlog_in_flight_bytes) {
+        let fresh_waits = !self.fresh.is_empty() || !self.fresh_logs.is_empty();
+        if fresh_waits || !self.window.is_open(self.backlog_in_flight_bytes) {
             return None;
         }
         if let Some(at) = self.retry_at {
@@ -250,6 +269,15 @@ impl Session {
     fn pop_fresh(&mut self) -> Option<Record> {
         let record = self.fresh.pop_front()?;
         self.fresh_bytes -= record.body.len();
+        Some(record)
+    }
+
+    fn pop_fresh_logs(&mut self) -> Option<Record> {
+        if self.fresh_in_flight_bytes >= LOGS_IN_FLIGHT_BYTES_MAX {
+            return None;
+        }
+        let record = self.fresh_logs.pop_front()?;
+        self.fresh_logs_bytes -= record.body.len();
         Some(record)
     }
 

@@ -7,9 +7,10 @@
 //! - When the bound is reached, the oldest segment goes. What of it was not acknowledged is named by a
 //!   gap. The same holds for what is damaged, and for what the aggregator refused.
 //! - When the disk takes nothing, a bounded piece of memory stands in until it does.
-//! - Segments go from the oldest on, after what is acknowledged was written down.
+//! - Segments go from the oldest on, after what is acknowledged was written down, and where reading
+//!   goes on in what they were read from (see `bookmarks.rs`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use crate::CollectorStats;
 
 mod acknowledged;
 mod backlog;
+mod bookmarks;
 mod done;
 mod gaps;
 mod layouts;
@@ -43,6 +45,7 @@ mod write;
 use done::{covers, overlap, undone};
 
 pub(crate) use backlog::{Cursor, Waiting};
+pub(crate) use bookmarks::Bookmark;
 pub(crate) use record::{Record, RecordKind};
 pub(crate) use sync::{SyncJob, Synced};
 
@@ -83,6 +86,7 @@ pub(crate) struct Spool {
     done: SeqRanges,
     acknowledged: acknowledged::Acknowledged,
     acknowledged_is_stale: bool,
+    bookmarks: bookmarks::Bookmarks,
     /// Oldest first.
     sealed: VecDeque<segment::Segment>,
     active: Option<segment::Active>,
@@ -140,17 +144,38 @@ impl Spool {
         self.layouts.get(id).map(|layout| layout.body)
     }
 
+    /// Where reading goes on, by source.
+    pub(crate) fn places(&self) -> &BTreeMap<String, String> {
+        self.bookmarks.places()
+    }
+
+    /// Sets bookmarks for which there is no item. They are written down a moment later.
+    pub(crate) fn mark(&mut self, bookmarks: &[Bookmark]) {
+        self.bookmarks.set(bookmarks);
+    }
+
     /// Numbers an item and keeps it. `None` when it cannot be delivered, ever: that is counted, and
     /// told by a gap.
     pub(crate) fn append(&mut self, payload: Payload) -> Option<Record> {
+        self.append_marked(payload, &[])
+    }
+
+    /// As [`Spool::append`]; the item and its bookmarks survive a kill together, or neither does.
+    pub(crate) fn append_marked(
+        &mut self,
+        payload: Payload,
+        bookmarks: &[Bookmark],
+    ) -> Option<Record> {
         let time = payload.time().unwrap_or(self.latest_time);
         let kind = match &payload {
             Payload::Frame(frame) => RecordKind::Frame(frame.layout),
             Payload::Gap(_) => RecordKind::Gap,
-            _ => RecordKind::Other,
+            Payload::Logs(_) => RecordKind::Logs,
+            Payload::Processes(_) | Payload::Event(_) => RecordKind::Other,
         };
         let mut message = proto::convert::item_to_proto(&Item { seq: 0, payload });
-        let bytes = message.encoded_len() + SEQ_BYTES_MAX;
+        let encoded_bookmarks = bookmarks::encode(bookmarks);
+        let bytes = message.encoded_len() + SEQ_BYTES_MAX + encoded_bookmarks.len();
         let layout = match kind {
             RecordKind::Frame(id) => Some((id, self.layouts.get(id))),
             _ => None,
@@ -172,8 +197,11 @@ impl Spool {
         let Some(seq) = self.numbers.take() else {
             self.stats.add_spool_dropped(1);
             self.failed("failed to reserve item numbers", &io::Error::other("disk takes no write"));
+            self.bookmarks.set(bookmarks);
             return None;
         };
+        // What is lost is told; it is not read again.
+        self.bookmarks.kept(seq, bookmarks);
         if let Some(detail) = problem {
             tracing::error!(item.seq = seq, %detail, "an item cannot be delivered");
             let seqs = SeqRange::one(seq);
@@ -185,7 +213,8 @@ impl Spool {
         }
         self.latest_time = time;
         message.seq = seq;
-        let record = Record { seq, time, kind, body: Bytes::from(message.encode_to_vec()) };
+        let body = Bytes::from(message.encode_to_vec());
+        let record = Record { seq, time, kind, body, bookmarks: encoded_bookmarks };
         self.write(record.clone());
         self.refresh_stats();
         Some(record)
@@ -233,6 +262,7 @@ impl Spool {
         let waiting = std::mem::take(&mut self.gaps_waiting);
         self.tell(waiting);
         self.flush_memory();
+        self.write_bookmarks();
         self.sync_job()
     }
 
@@ -241,6 +271,7 @@ impl Spool {
         self.flush_memory();
         self.seal();
         self.write_acknowledged();
+        self.write_bookmarks();
         let unsynced = std::mem::take(&mut self.unsynced);
         let synced = unsynced.iter().try_for_each(|file| file.sync_data());
         if let Err(error) = synced.and_then(|()| self.numbers.close()) {
@@ -274,6 +305,7 @@ impl Spool {
         }
         if !paths.is_empty() {
             self.write_acknowledged();
+            self.write_bookmarks();
             paths.iter().for_each(|path| remove(path));
         }
         self.refresh_stats();
@@ -285,6 +317,15 @@ impl Spool {
         {
             self.acknowledged_is_stale = true;
             self.failed("failed to write what is acknowledged; it may be sent again", &error);
+        }
+    }
+
+    fn write_bookmarks(&mut self) {
+        // Those of items that are in memory only must not outlive them.
+        if self.memory.is_empty()
+            && let Err(error) = self.bookmarks.write()
+        {
+            self.failed("failed to write where logs go on; some may be read again", &error);
         }
     }
 

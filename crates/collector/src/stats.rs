@@ -17,6 +17,9 @@ pub struct CollectorStats {
     /// Microseconds plus one; zero while there was none.
     ack_latency: AtomicU64,
     connects: AtomicU64,
+    log_events: AtomicU64,
+    log_dropped: AtomicU64,
+    log_files: AtomicU64,
 }
 
 impl CollectorStats {
@@ -92,6 +95,33 @@ impl CollectorStats {
     pub fn set_ack_latency(&self, latency: Duration) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX - 1);
         self.ack_latency.store(us.saturating_add(1), Relaxed);
+    }
+
+    /// Log events that were read.
+    pub fn log_events(&self) -> u64 {
+        self.log_events.load(Relaxed)
+    }
+
+    pub fn add_log_events(&self, events: u64) {
+        self.log_events.fetch_add(events, Relaxed);
+    }
+
+    /// Log events that came faster than they may.
+    pub fn log_dropped(&self) -> u64 {
+        self.log_dropped.load(Relaxed)
+    }
+
+    pub fn add_log_dropped(&self, events: u64) {
+        self.log_dropped.fetch_add(events, Relaxed);
+    }
+
+    /// Log files that are followed.
+    pub fn log_files(&self) -> u64 {
+        self.log_files.load(Relaxed)
+    }
+
+    pub fn set_log_files(&self, files: u64) {
+        self.log_files.store(files, Relaxed);
     }
 
     /// Streams that an aggregator welcomed.

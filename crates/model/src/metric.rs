@@ -151,6 +151,12 @@ metrics! {
     ITEMS_REJECTED = Counter "muster.collector.items_rejected" "{item}";
     /// Time from sending an item to its acknowledgement, latest.
     ACK_LATENCY = Gauge "muster.collector.ack.latency" "s";
+    /// Log events that were read.
+    LOG_EVENTS_READ = Counter "muster.collector.log.events" "{event}";
+    /// Log events that were dropped because they came faster than they may.
+    LOG_EVENTS_DROPPED = Counter "muster.collector.log.dropped" "{event}";
+    /// Log files that are followed.
+    LOG_FILES = Gauge "muster.collector.log.files" "{file}";
     /// Probes by `muster.probe` that fail now: 1 while failing, 0 otherwise.
     PROBE_FAILING = Gauge "muster.collector.probe.failing" "1";
 }

@@ -152,7 +152,12 @@ impl Collector {
         let spool = spool.expect("opens");
         let delivery = Delivery::new(introduction, spool, target, asked, Arc::clone(&stats));
         let (batches, delivered) = mpsc::channel(4);
-        Self { batches, settings, stats, running: tokio::spawn(delivery.run(delivered)) }
+        Self {
+            batches,
+            settings,
+            stats,
+            running: tokio::spawn(delivery.run(delivered, mpsc::channel(1).1)),
+        }
     }
 
     async fn read(&self, time: i64) {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use model::metric::{
     ACK_LATENCY, COLLECTOR_CPU_TIME, COLLECTOR_MEMORY_USAGE, COLLECTOR_TICK_DURATION,
-    COLLECTOR_TICKS_MISSED, ITEMS_REJECTED, PROBE_FAILING, SPOOL_DROPPED, SPOOL_ITEMS, SPOOL_USAGE,
+    COLLECTOR_TICKS_MISSED, ITEMS_REJECTED, LOG_EVENTS_DROPPED, LOG_EVENTS_READ, LOG_FILES,
+    PROBE_FAILING, SPOOL_DROPPED, SPOOL_ITEMS, SPOOL_USAGE,
 };
 
 use super::quantise::{seconds, short_seconds};
@@ -41,6 +42,9 @@ impl Probe for CollectorSelf {
         sheet.put(&ITEMS_REJECTED, [], stats.items_rejected() as f64);
         let latency = stats.ack_latency().map_or(f64::NAN, |l| short_seconds(l.as_secs_f64()));
         sheet.put(&ACK_LATENCY, [], latency);
+        sheet.put(&LOG_EVENTS_READ, [], stats.log_events() as f64);
+        sheet.put(&LOG_EVENTS_DROPPED, [], stats.log_dropped() as f64);
+        sheet.put(&LOG_FILES, [], stats.log_files() as f64);
         for (probe, failing) in self.vitals.failing() {
             sheet.put(&PROBE_FAILING, [("muster.probe", probe)], f64::from(u8::from(failing)));
         }

@@ -56,7 +56,7 @@ pub(super) fn program_options(word: &str) -> Option<&'static [Short]> {
 
 /// Whether an option, variable, header or key of this name holds a secret: `--db-password`,
 /// `PGPASSWORD`, `X-Api-Key`, `clientSecret`; but not `--password-file` or `--max-tokens`.
-pub(super) fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     const ENDINGS: [&str; 12] = [
         "password",
         "passwd",
@@ -106,7 +106,7 @@ pub(super) fn is_secret_name(name: &str) -> bool {
 /// Whether a word looks like a token: one with a known beginning, a JSON web token, or a long run of
 /// mixed letters and digits. Digests and ids in lower-case hexadecimal are left: they are no secrets,
 /// and container ids and commits are worth seeing.
-pub(super) fn looks_like_token(run: &str) -> bool {
+pub(crate) fn looks_like_token(run: &str) -> bool {
     const BEGINNINGS: [&str; 22] = [
         "ghp_",
         "gho_",

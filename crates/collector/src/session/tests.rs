@@ -209,3 +209,55 @@ fn the_next_stream_sends_what_was_not_acknowledged_and_its_layouts() {
     desk.session = Session::new(Arc::clone(&desk.stats), desk.now);
     assert_eq!(desk.all(), ["layout", "1", "4"]);
 }
+
+fn log_batch(time: i64, bytes: usize) -> Payload {
+    let event = model::LogEvent {
+        time: UnixMillis(time),
+        severity: model::Severity::UNKNOWN,
+        service: String::new(),
+        body: "x".repeat(bytes),
+        body_truncated: false,
+        attributes: Labels::empty(),
+        source: "file".to_owned(),
+    };
+    Payload::Logs(vec![event])
+}
+
+#[test]
+fn however_much_is_logged_a_fresh_frame_goes_next() {
+    let mut desk = Desk::new();
+    for time in 0..200 {
+        let record = desk.append(log_batch(time, 32 * 1024));
+        desk.session.offer(record);
+    }
+    let frame = desk.append_frame(7);
+    desk.session.offer(frame);
+    assert_eq!(desk.sends(3), ["layout", "201", "1"]);
+    desk.all();
+    let frame = desk.append_frame(8);
+    desk.session.offer(frame);
+    assert_eq!(desk.sends(1), ["202"], "logs in flight leave room for frames");
+}
+
+#[test]
+fn a_storm_of_logs_is_sent_whole_and_each_once() {
+    let mut desk = Desk::new();
+    for time in 0..200 {
+        let record = desk.append(log_batch(time, 32 * 1024));
+        desk.session.offer(record);
+    }
+    let mut sent = Vec::new();
+    loop {
+        let more = desk.all();
+        if more.is_empty() {
+            break;
+        }
+        for seq in &more {
+            let seq = seq.parse().expect("an item");
+            desk.acknowledge(seq, seq);
+        }
+        sent.extend(more);
+    }
+    let each: std::collections::BTreeSet<_> = sent.iter().collect();
+    assert_eq!((sent.len(), each.len()), (200, 200));
+}

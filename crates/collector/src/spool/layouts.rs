@@ -34,6 +34,7 @@ impl Layouts {
             time: UnixMillis(0),
             kind: RecordKind::Layout(layout.id()),
             body: Bytes::from(message.encode_to_vec()),
+            bookmarks: Bytes::new(),
         };
         if self.kept.len() >= KEPT_MAX
             && let Some(oldest) = self.kept.iter().min_by_key(|(_, (_, used))| *used)

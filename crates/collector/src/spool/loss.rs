@@ -82,7 +82,7 @@ impl Spool {
             proto::convert::item_to_proto(&Item { seq, payload: Payload::Gap(gap.clone()) });
         self.gaps.insert(seq, gap);
         let body = Bytes::from(message.encode_to_vec());
-        self.write(Record { seq, time, kind: RecordKind::Gap, body });
+        self.write(Record { seq, time, kind: RecordKind::Gap, body, bookmarks: Bytes::new() });
     }
 
     /// Reports damage: counted, logged, and an event for people.

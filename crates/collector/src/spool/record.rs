@@ -9,8 +9,8 @@
 //! | 8..16 | number of the item; 0 for a layout |
 //! | 16..24 | time of the item, milliseconds since 1970 |
 //! | 24 | kind |
-//! | 25..28 | zero |
-//! | 28..32 | CRC-32C of the body |
+//! | 25..28 | how many bytes at the end of the body are bookmarks, which are not sent |
+//! | 28..32 | CRC-32C of the body, bookmarks included |
 //! | 32..48 | layout that the record is or uses |
 //! | 48..52 | CRC-32C of bytes 0..48, seeded with the epoch |
 //!
@@ -35,6 +35,8 @@ pub(crate) struct Record {
     pub(crate) time: UnixMillis,
     pub(crate) kind: RecordKind,
     pub(crate) body: Bytes,
+    /// Where to go on reading what this item was read from: kept with it or not at all.
+    pub(crate) bookmarks: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(crate) enum RecordKind {
     Layout(LayoutId),
     Frame(LayoutId),
     Gap,
+    Logs,
     Other,
 }
 
@@ -52,6 +55,7 @@ impl RecordKind {
             Self::Frame(id) => (2, id.0),
             Self::Gap => (3, [0; 16]),
             Self::Other => (4, [0; 16]),
+            Self::Logs => (5, [0; 16]),
         }
     }
 
@@ -61,6 +65,7 @@ impl RecordKind {
             2 => Some(Self::Frame(LayoutId(layout))),
             3 => Some(Self::Gap),
             4 => Some(Self::Other),
+            5 => Some(Self::Logs),
             _ => None,
         }
     }
@@ -69,22 +74,29 @@ impl RecordKind {
 impl Record {
     /// Bytes it takes in a segment.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        (HEAD_BYTES + self.body.len()) as u64
+        (HEAD_BYTES + self.length()) as u64
+    }
+
+    fn length(&self) -> usize {
+        self.body.len() + self.bookmarks.len()
     }
 
     pub(crate) fn encode(&self, epoch: SpoolEpoch, out: &mut Vec<u8>) {
         let (kind, layout) = self.kind.parts();
+        let [a, b, c, _] = (self.bookmarks.len() as u32).to_le_bytes();
+        let body_crc = crc32c::crc32c_append(crc32c::crc32c(&self.body), &self.bookmarks);
         let start = out.len();
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(self.length() as u32).to_le_bytes());
         out.extend_from_slice(&self.seq.to_le_bytes());
         out.extend_from_slice(&self.time.0.to_le_bytes());
-        out.extend_from_slice(&[kind, 0, 0, 0]);
-        out.extend_from_slice(&crc32c::crc32c(&self.body).to_le_bytes());
+        out.extend_from_slice(&[kind, a, b, c]);
+        out.extend_from_slice(&body_crc.to_le_bytes());
         out.extend_from_slice(&layout);
         let crc = seeded_crc(epoch, &out[start..]);
         out.extend_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(&self.body);
+        out.extend_from_slice(&self.bookmarks);
     }
 }
 
@@ -147,7 +159,7 @@ impl Iterator for Scan {
         }
         let rest = self.bytes.slice(self.offset..);
         if let Some(record) = read_record(&rest, self.epoch) {
-            self.offset += HEAD_BYTES + record.body.len();
+            self.offset += HEAD_BYTES + record.length();
             self.valid_end = self.offset;
             return Some(Found::Record(record));
         }
@@ -162,17 +174,18 @@ fn read_record(bytes: &Bytes, epoch: SpoolEpoch) -> Option<Record> {
     if bytes.len() < end {
         return None;
     }
-    let body = bytes.slice(HEAD_BYTES..end);
-    (crc32c::crc32c(&body) == head.body_crc).then_some(Record {
-        seq: head.seq,
-        time: head.time,
-        kind: head.kind,
-        body,
-    })
+    let mut body = bytes.slice(HEAD_BYTES..end);
+    if crc32c::crc32c(&body) != head.body_crc {
+        return None;
+    }
+    let bookmarks = body.split_off(head.length - head.bookmarks);
+    Some(Record { seq: head.seq, time: head.time, kind: head.kind, body, bookmarks })
 }
 
 struct Head {
     length: usize,
+    /// Of the length.
+    bookmarks: usize,
     seq: Seq,
     time: UnixMillis,
     kind: RecordKind,
@@ -187,11 +200,13 @@ impl Head {
             return None;
         }
         let length = u32::from_le_bytes(field(head, 4)) as usize;
-        if length > BODY_BYTES_MAX {
+        let bookmarks = u32::from_le_bytes([head[25], head[26], head[27], 0]) as usize;
+        if length > BODY_BYTES_MAX || bookmarks > length {
             return None;
         }
         Some(Self {
             length,
+            bookmarks,
             seq: u64::from_le_bytes(field(head, 8)),
             time: UnixMillis(i64::from_le_bytes(field(head, 16))),
             kind: RecordKind::from_parts(head[24], field(head, 32))?,
@@ -221,7 +236,10 @@ mod tests {
             1 => RecordKind::Gap,
             _ => RecordKind::Other,
         };
-        Record { seq, time: UnixMillis(seq as i64), kind, body: Bytes::copy_from_slice(body) }
+        let (body, bookmarks) =
+            body.split_at(if seq.is_multiple_of(2) { body.len() / 3 } else { body.len() });
+        let (body, bookmarks) = (Bytes::copy_from_slice(body), Bytes::copy_from_slice(bookmarks));
+        Record { seq, time: UnixMillis(seq as i64), kind, body, bookmarks }
     }
 
     fn encoded(records: &[Record]) -> Vec<u8> {

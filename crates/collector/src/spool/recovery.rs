@@ -14,6 +14,7 @@ use prost::Message as _;
 use proto::v1;
 
 use super::acknowledged::Acknowledged;
+use super::bookmarks::Bookmarks;
 use super::done::undone;
 use super::gaps::Gaps;
 use super::layouts::Layouts;
@@ -47,7 +48,7 @@ fn open_in(
 ) -> anyhow::Result<Spool> {
     let found = match is_used(dir) {
         Ok(false) => None,
-        Ok(true) => match go_on(dir, limits, &stats) {
+        Ok(true) => match go_on(state_dir, dir, limits, &stats) {
             Ok(spool) => return Ok(spool),
             Err(error) => Some(error),
         },
@@ -62,7 +63,9 @@ fn open_in(
     };
     std::fs::create_dir_all(dir)?;
     let numbers = Numbers::create(dir)?;
-    let mut spool = assemble(dir, limits, stats, numbers, VecDeque::new(), Gaps::default())?;
+    let bookmarks = Bookmarks::open(state_dir, numbers.epoch());
+    let kept = (VecDeque::new(), Gaps::default(), bookmarks);
+    let mut spool = assemble(dir, limits, stats, numbers, kept)?;
     if let Some(detail) = detail {
         spool.report_damage(detail);
     }
@@ -97,7 +100,12 @@ fn put_aside(state_dir: &Path, dir: &Path) -> io::Result<PathBuf> {
 }
 
 /// Goes on with the spool in `dir`.
-fn go_on(dir: &Path, limits: Limits, stats: &Arc<CollectorStats>) -> anyhow::Result<Spool> {
+fn go_on(
+    state_dir: &Path,
+    dir: &Path,
+    limits: Limits,
+    stats: &Arc<CollectorStats>,
+) -> anyhow::Result<Spool> {
     let mut numbers = Numbers::open(dir)?
         .context("the file that holds the epoch and the item numbers cannot be read")?;
     let epoch = numbers.epoch();
@@ -114,6 +122,7 @@ fn go_on(dir: &Path, limits: Limits, stats: &Arc<CollectorStats>) -> anyhow::Res
 
     let mut sealed = VecDeque::new();
     let mut gaps = Gaps::default();
+    let mut bookmarks = Bookmarks::open(state_dir, epoch);
     let mut lost = Vec::new();
     let mut damage = Vec::new();
     for (at, scan) in scans.iter().enumerate() {
@@ -138,9 +147,11 @@ fn go_on(dir: &Path, limits: Limits, stats: &Arc<CollectorStats>) -> anyhow::Res
             None => super::remove(&scan.path),
         }
         scan.gaps.iter().for_each(|(seq, gap)| gaps.insert(*seq, gap.clone()));
+        scan.bookmarks.iter().for_each(|(seq, encoded)| bookmarks.found(*seq, encoded));
     }
 
-    let mut spool = assemble(dir, limits, Arc::clone(stats), numbers, sealed, gaps)?;
+    let kept = (sealed, gaps, bookmarks);
+    let mut spool = assemble(dir, limits, Arc::clone(stats), numbers, kept)?;
     // Before anything is forgotten: what lies below the oldest item that is kept counts as settled.
     for range in lost {
         spool.lose(range);
@@ -157,8 +168,7 @@ fn assemble(
     limits: Limits,
     stats: Arc<CollectorStats>,
     mut numbers: Numbers,
-    sealed: VecDeque<Segment>,
-    gaps: Gaps,
+    (sealed, gaps, bookmarks): (VecDeque<Segment>, Gaps, Bookmarks),
 ) -> anyhow::Result<Spool> {
     let (acknowledged, done) = Acknowledged::open(dir, numbers.epoch())?;
     // Only the range that starts the numbers tells that they were used; later ones always follow an
@@ -176,6 +186,7 @@ fn assemble(
         done,
         acknowledged,
         acknowledged_is_stale: false,
+        bookmarks,
         sealed,
         active: None,
         layouts: Layouts::default(),
@@ -198,6 +209,7 @@ struct Scanned {
     seen: SeqRanges,
     times: Option<(UnixMillis, UnixMillis)>,
     gaps: Vec<(Seq, Gap)>,
+    bookmarks: Vec<(Seq, Bytes)>,
     valid_end: u64,
     length: u64,
     damaged_places: u64,
@@ -213,6 +225,7 @@ impl Scanned {
             seen: SeqRanges::new(),
             times: None,
             gaps: Vec::new(),
+            bookmarks: Vec::new(),
             valid_end: 0,
             length: 0,
             damaged_places: 0,
@@ -252,6 +265,9 @@ impl Scanned {
         let time = record.time;
         let (from, to) = self.times.unwrap_or((time, time));
         self.times = Some((from.min(time), to.max(time)));
+        if !record.bookmarks.is_empty() {
+            self.bookmarks.push((record.seq, record.bookmarks.clone()));
+        }
         if record.kind == RecordKind::Gap
             && let Some(gap) = decode_gap(&record.body)
         {

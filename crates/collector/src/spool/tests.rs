@@ -298,6 +298,85 @@ fn while_the_disk_takes_nothing_a_bounded_memory_stands_in() {
     assert!(gaps.iter().all(|gap| gap.reason == GapReason::SpoolFull), "{gaps:?}");
 }
 
+fn lines(spool: &mut Spool, time: i64) -> Option<Record> {
+    let event = model::LogEvent {
+        time: UnixMillis(time),
+        severity: model::Severity::UNKNOWN,
+        service: "web".to_owned(),
+        body: format!("{time} {}", "x".repeat(200)),
+        body_truncated: false,
+        attributes: Labels::empty(),
+        source: "file".to_owned(),
+    };
+    spool.append_marked(Payload::Logs(vec![event]), &[bookmark("a.log", time)])
+}
+
+fn bookmark(source: &str, place: i64) -> Bookmark {
+    Bookmark { source: source.to_owned(), place: Some(place.to_string()) }
+}
+
+fn place(spool: &Spool, source: &str) -> Option<i64> {
+    Some(spool.places().get(source)?.parse().expect("a number"))
+}
+
+#[test]
+fn a_kill_leaves_an_item_and_its_bookmark_or_neither() {
+    for cut in (0..700).step_by(9) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spool = open(dir.path());
+        for time in 1..=3 {
+            lines(&mut spool, time).expect("kept");
+        }
+        drop(spool);
+        let path = segments(dir.path()).pop().expect("a segment");
+        let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opens");
+        let length = file.metadata().expect("length").len();
+        file.set_len(length - cut).expect("cut");
+        let mut spool = open(dir.path());
+        let kept = waiting(&mut spool).iter().filter(|w| w.record.kind == RecordKind::Logs).count();
+        assert_eq!(place(&spool, "a.log").unwrap_or(0), kept as i64, "{cut} bytes cut off");
+    }
+}
+
+#[test]
+fn bookmarks_outlive_the_items_they_came_with() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    spool.mark(&[bookmark("b.log", 7)]);
+    for time in 1..=2_000 {
+        let seq = lines(&mut spool, time).expect("kept").seq;
+        spool.acknowledge([SeqRange::one(seq)]);
+    }
+    assert!(segments(dir.path()).len() < 20, "what is acknowledged goes");
+    drop(spool);
+    let spool = open(dir.path());
+    assert_eq!((place(&spool, "a.log"), place(&spool, "b.log")), (Some(2_000), Some(7)));
+    drop(spool);
+    // A spool that was put aside takes its items along, but not where their sources go on.
+    std::fs::write(dir.path().join("spool/numbers"), b"nothing").expect("written");
+    let mut spool = open(dir.path());
+    assert!(place(&spool, "a.log").is_some_and(|place| place > 1_000));
+    spool.mark(&[Bookmark { source: "a.log".to_owned(), place: None }]);
+    spool.close();
+    assert_eq!(place(&open(dir.path()), "a.log"), None);
+}
+
+#[test]
+fn lines_that_the_bound_pushed_out_are_told_and_not_read_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    for time in 1..=500 {
+        lines(&mut spool, time).expect("kept");
+    }
+    drop(spool);
+    let mut spool = open(dir.path());
+    assert_eq!(place(&spool, "a.log"), Some(500));
+    let waiting = waiting(&mut spool);
+    let told: u64 = gaps(&waiting).iter().map(|gap| gap.seqs.count()).sum();
+    let kept = waiting.iter().filter(|w| w.record.kind == RecordKind::Logs).count() as u64;
+    assert!(told + kept >= 500 && told > 0, "{told} told, {kept} kept");
+}
+
 #[test]
 fn damage_found_while_reading_is_told() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -98,6 +98,7 @@ impl Spool {
                 &format!("spool bound of {} reached", daemon::config::Bytes(self.limits.bytes_max)),
             );
             self.write_acknowledged();
+            self.write_bookmarks();
             remove(&oldest.path);
         }
         true

@@ -1,0 +1,80 @@
+//! What the machine and its services log.
+//!
+//! Each source is one file of this module. A source turns what it reads into events and says with every
+//! batch how far it read; both go into the spool as one, so after a kill nothing is read twice and nothing
+//! is left out. What lies between is pure: `lines` (bytes to lines), `join` (several lines that are one
+//! event), `mask` (secrets), `parse` (a text to an event).
+//!
+//! Logs never get in the way of metrics: they have a queue of their own, half of the spool at most, and
+//! on the stream whatever else is fresh goes first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use model::LogEvent;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::CollectorStats;
+use crate::spool::Bookmark;
+
+mod config;
+mod file;
+mod join;
+mod lines;
+mod mask;
+mod outbox;
+mod parse;
+mod reader;
+
+pub use config::{FilesConfig, LogsConfig, Start};
+
+/// Batches that wait for the disk. When there are more, sources wait.
+const BATCHES_MAX: usize = 4;
+
+/// Events, and where their sources go on after them.
+#[derive(Debug, Default)]
+pub(crate) struct LogBatch {
+    pub(crate) events: Vec<LogEvent>,
+    pub(crate) bookmarks: Vec<Bookmark>,
+}
+
+/// The sources that are to be read, before they are.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    pub(crate) config: LogsConfig,
+    /// Where reading goes on, by source.
+    pub(crate) places: BTreeMap<String, String>,
+    /// While the spool holds more than this, sources wait.
+    pub(crate) spool_bytes_max: u64,
+    pub(crate) stats: Arc<CollectorStats>,
+}
+
+impl Logs {
+    /// Starts reading until `stop` is cancelled. What was read comes out of the channel; it ends when no
+    /// source is left.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start(
+        self,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<mpsc::Receiver<LogBatch>> {
+        let (sender, receiver) = mpsc::channel(BATCHES_MAX);
+        let parser = parse::Parser::new(TimeZone::system());
+        if !self.config.files.is_empty() {
+            let setup = file::Setup {
+                files: self.config.files,
+                places: self.places,
+                spool_bytes_max: self.spool_bytes_max,
+                stats: Arc::clone(&self.stats),
+            };
+            let files = file::Files::new(setup, parser);
+            let (outbox, stop) = (outbox::Outbox::new(sender, self.stats), stop.clone());
+            let reading = move || files.run(outbox, &stop);
+            std::thread::Builder::new().name("log-files".to_owned()).spawn(reading)?;
+        }
+        Ok(receiver)
+    }
+}

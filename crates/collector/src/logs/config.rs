@@ -1,0 +1,81 @@
+//! What the machine's owner wants read, and what an aggregator may ask for.
+
+use std::path::Path;
+
+use anyhow::bail;
+use serde::Deserialize;
+
+/// The section `[collector.logs]`. Nothing is read by default.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogsConfig {
+    pub files: Vec<FilesConfig>,
+}
+
+/// One table of `[[collector.logs.files]]`: files that are read alike.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilesConfig {
+    /// Globs over absolute paths: `*` and `?` within one name, `**` for any directories.
+    pub include: Vec<String>,
+    /// Globs over whole paths; here `*` stands for slashes too.
+    pub exclude: Vec<String>,
+    /// Absent: what the line says, else a name made from the path.
+    pub service: Option<String>,
+    /// Where to start in a file that is there when its glob is seen for the first time.
+    pub start: Start,
+    /// Whether stack traces and indented lines belong to the line before them.
+    pub multiline: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With what is written from now on.
+    #[default]
+    End,
+    Beginning,
+}
+
+impl Default for FilesConfig {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            service: None,
+            start: Start::End,
+            multiline: true,
+        }
+    }
+}
+
+impl LogsConfig {
+    /// # Errors
+    /// When a value cannot be used. The message names its key.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        for (i, files) in self.files.iter().enumerate() {
+            let key = format!("collector.logs.files[{i}]");
+            if files.include.is_empty() {
+                bail!("{key}.include: expected globs such as \"/var/log/*.log\", found none");
+            }
+            for glob in &files.include {
+                check_glob(&format!("{key}.include"), glob)?;
+            }
+            if files.service.as_ref().is_some_and(|name| name.is_empty() || name.len() > 255) {
+                bail!("{key}.service: expected 1 to 255 bytes");
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn check_glob(key: &str, glob: &str) -> anyhow::Result<()> {
+    let path = Path::new(glob);
+    if !path.is_absolute() {
+        bail!("{key}: expected an absolute path such as \"/var/log/*.log\", found {glob:?}");
+    }
+    if path.components().any(|part| part == std::path::Component::ParentDir) {
+        bail!("{key}: expected a path without \"..\", found {glob:?}");
+    }
+    Ok(())
+}

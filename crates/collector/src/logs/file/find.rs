@@ -1,0 +1,257 @@
+//! Which files there are: globs over paths, and the traces that rotation leaves beside a file.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::logs::lines::Mark;
+
+/// Directories are searched this deep at most below the place of a `**`.
+const DEPTH_MAX: usize = 8;
+/// Paths that one glob may lead to.
+const PATHS_MAX: usize = 4096;
+/// Bytes at the beginning of a file that tell it from others.
+pub(super) const HEAD_BYTES_MAX: usize = 512;
+
+/// What tells one file from another while both exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct FileId {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// Name of its bookmark.
+    pub(super) fn source(self) -> String {
+        format!("file:{}:{}", self.device, self.inode)
+    }
+}
+
+/// How far a file was read, and enough of what was read to know it again: after a restart, or in a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    #[serde(flatten)]
+    pub(super) mark: Mark,
+    pub(super) head_bytes: u16,
+    pub(super) head_crc: u32,
+}
+
+impl Place {
+    /// Whether this file begins with what was read, all of it.
+    pub(super) fn is_in(&self, file: &File) -> bool {
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        length >= self.mark.offset
+            && crc_at(file, 0, self.head_bytes) == Some(self.head_crc)
+            && is_at(file, &self.mark)
+    }
+}
+
+/// Whether the bytes before the mark are still those that were read.
+pub(super) fn is_at(file: &File, mark: &Mark) -> bool {
+    let from = mark.offset.saturating_sub(u64::from(mark.tail_bytes));
+    crc_at(file, from, mark.tail_bytes) == Some(mark.tail_crc)
+}
+
+fn crc_at(file: &File, offset: u64, length: u16) -> Option<u32> {
+    let mut bytes = vec![0; usize::from(length)];
+    file.read_exact_at(&mut bytes, offset).ok()?;
+    Some(crc32c::crc32c(&bytes))
+}
+
+/// Opens a regular file for reading; never waits for a pipe that stands in its place.
+pub(super) fn open(path: &Path) -> io::Result<(File, FileId)> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok((file, FileId::of(&metadata)))
+}
+
+/// The regular files that a glob leads to, in the order of their names. What cannot be read is left out.
+pub(super) fn glob(pattern: &str) -> Vec<PathBuf> {
+    let parts: Vec<&str> = Path::new(pattern)
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => name.to_str(),
+            _ => None,
+        })
+        .collect();
+    let mut out = Vec::new();
+    walk(Path::new("/"), &parts, DEPTH_MAX, &mut out);
+    out.sort();
+    out.dedup();
+    out
+}
+
+fn walk(dir: &Path, parts: &[&str], depth: usize, out: &mut Vec<PathBuf>) {
+    let Some((part, rest)) = parts.split_first() else { return };
+    if out.len() >= PATHS_MAX {
+        return;
+    }
+    if *part == "**" {
+        walk(dir, rest, depth, out);
+        if depth > 0 {
+            for (path, _) in entries(dir).filter(|(path, _)| !path.is_symlink() && path.is_dir()) {
+                walk(&path, parts, depth - 1, out);
+            }
+        }
+        return;
+    }
+    let mut enter = |path: PathBuf| match rest {
+        [] if is_candidate(&path) => out.push(path),
+        [] => {}
+        rest => walk(&path, rest, depth, out),
+    };
+    if !part.contains(['*', '?']) {
+        return enter(dir.join(part));
+    }
+    for (path, name) in entries(dir) {
+        // As in a shell, a star does not stand for hidden files.
+        if model::glob::matches(part, &name) && (part.starts_with('.') || !name.starts_with('.')) {
+            enter(path);
+        }
+    }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = (PathBuf, String)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), entry.file_name().into_string().ok()?)))
+}
+
+/// A file of text, as far as its name says.
+fn is_candidate(path: &Path) -> bool {
+    const PACKED: [&str; 8] = ["gz", "xz", "bz2", "zst", "lz4", "zip", "Z", "swp"];
+    let packed = path.extension().is_some_and(|end| PACKED.iter().any(|packed| end == *packed));
+    !packed && path.is_file()
+}
+
+/// A file beside `path` whose name goes on where that of `path` ends, as rotation leaves one.
+pub(super) fn beside(path: &Path, is_it: impl Fn(&File, FileId) -> bool) -> Option<(File, FileId)> {
+    let (dir, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let mut found: Vec<_> = entries(dir)
+        .filter(|(other, other_name)| is_rotated(name, other_name) && is_candidate(other))
+        .filter_map(|(other, _)| open(&other).ok())
+        .filter(|(file, id)| is_it(file, *id))
+        .collect();
+    found.pop()
+}
+
+/// What rotation by numbers or dates made of `path` after `file`, oldest first.
+pub(super) fn rotated_after(path: &Path, file: &File) -> Vec<(File, FileId)> {
+    let Some((dir, name)) = path.parent().zip(path.file_name().and_then(|name| name.to_str()))
+    else {
+        return Vec::new();
+    };
+    let modified = |file: &File| file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let is_numbered = |other: &str| {
+        let rest = other.strip_prefix(name).unwrap_or_default();
+        rest.trim_start_matches(['.', '-', '_']).starts_with(|c: char| c.is_ascii_digit())
+    };
+    let before = modified(file);
+    let mut found: Vec<_> = entries(dir)
+        .filter(|(other, other_name)| is_numbered(other_name) && is_candidate(other))
+        .filter_map(|(other, _)| open(&other).ok())
+        .filter(|(file, _)| modified(file) > before)
+        .collect();
+    found.sort_by_key(|(file, _)| modified(file));
+    found
+}
+
+/// Whether `other` may be what rotation made of `name`: `app.log.1`, `app.log-20261120`, `app-1.log`.
+pub(super) fn is_rotated(name: &str, other: &str) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    name != other && (other.starts_with(name) || (other.starts_with(stem) && !stem.is_empty()))
+}
+
+/// A service's name from where it logs: `/var/log/nginx/error.log` is nginx, `/var/log/dpkg.log` is dpkg.
+pub(super) fn service_of(path: &Path) -> String {
+    const GENERAL: [&str; 8] = ["log", "logs", "var", "tmp", "opt", "srv", "home", "current"];
+    let dirs = path.ancestors().skip(1).take(2).filter_map(|dir| dir.file_name()?.to_str());
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let stem = name.split('.').next().unwrap_or(name);
+    let dirs: Vec<&str> = dirs.collect();
+    match dirs.first() {
+        Some(dir) if !GENERAL.contains(dir) => (*dir).to_owned(),
+        Some(_) => match dirs.get(1) {
+            Some(dir) if !GENERAL.contains(dir) && dirs[0] != "tmp" => (*dir).to_owned(),
+            _ => stem.to_owned(),
+        },
+        None => stem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_lead_to_regular_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("a/b")).expect("made");
+        std::fs::create_dir_all(at("dir.log")).expect("made");
+        for name in ["x.log", "y.log.gz", ".hidden.log", "a/y.log", "a/b/z.log", "z.txt"] {
+            std::fs::write(at(name), "").expect("written");
+        }
+        std::os::unix::fs::symlink("x.log", at("s.log")).expect("linked");
+        let check = |pattern: &str, expected: &[&str]| {
+            let found = glob(&format!("{}/{pattern}", dir.path().display()));
+            assert_eq!(
+                found,
+                expected.iter().map(|name| at(name)).collect::<Vec<_>>(),
+                "{pattern}"
+            );
+        };
+        check("*.log", &["s.log", "x.log"]);
+        check("*.log*", &["s.log", "x.log"]);
+        check("a/?.log", &["a/y.log"]);
+        check("**/*.log", &["a/b/z.log", "a/y.log", "s.log", "x.log"]);
+        check("*/*.log", &["a/y.log"]);
+        check("x.log", &["x.log"]);
+        check(".*.log", &[".hidden.log"]);
+        check("nothing/*", &[]);
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .expect("made");
+        assert!(open(&path).is_err());
+    }
+
+    #[test]
+    fn services_are_named_after_where_they_log() {
+        fn check(path: &str, expected: &str) {
+            assert_eq!(service_of(Path::new(path)), expected, "{path}");
+        }
+        check("/var/log/nginx/error.log", "nginx");
+        check("/var/log/dpkg.log", "dpkg");
+        check("/opt/api/logs/app.log", "api");
+        check("/srv/shop/current.log", "shop");
+        check("/x.log", "x");
+    }
+
+    #[test]
+    fn rotated_names_go_on_where_the_name_ends() {
+        assert!(is_rotated("app.log", "app.log.1") && is_rotated("app.log", "app-20261120.log"));
+        assert!(!is_rotated("app.log", "app.log") && !is_rotated("app.log", "web.log.1"));
+    }
+}

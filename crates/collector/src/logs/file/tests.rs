@@ -1,0 +1,415 @@
+//! Real files, and everything that is done to log files: each line comes once, in its order, also when the
+//! reader is killed in between.
+
+use std::fs;
+use std::io::Write as _;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::logs::LogBatch;
+
+/// A directory of logs, the reader, and what stands for the spool: what a batch brought is kept, with its
+/// bookmarks, or was never read.
+struct Desk {
+    dir: tempfile::TempDir,
+    include: Vec<String>,
+    places: BTreeMap<String, String>,
+    lines: Vec<String>,
+    reading: Option<(Files, Outbox, mpsc::Receiver<LogBatch>)>,
+    now: Instant,
+    written: u32,
+    /// Whether the reader is killed whenever it may be.
+    kills: bool,
+    /// Lines of different files may come in any order.
+    is_unordered: bool,
+}
+
+impl Desk {
+    fn new(globs: &[&str], kills: bool) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let include = globs.iter().map(|glob| format!("{}/{glob}", dir.path().display())).collect();
+        let mut desk = Self {
+            dir,
+            include,
+            places: BTreeMap::new(),
+            lines: Vec::new(),
+            reading: None,
+            now: Instant::now(),
+            written: 0,
+            kills,
+            is_unordered: false,
+        };
+        desk.start();
+        // Globs are in use from now on.
+        desk.look();
+        desk
+    }
+
+    fn start(&mut self) {
+        let stats = Arc::new(CollectorStats::default());
+        let section = FilesConfig { include: self.include.clone(), ..FilesConfig::default() };
+        let setup = Setup {
+            files: vec![section],
+            places: self.places.clone(),
+            spool_bytes_max: u64::MAX,
+            stats: Arc::clone(&stats),
+        };
+        let (sender, receiver) = mpsc::channel(10_000);
+        let files = Files::new(setup, Parser::new(jiff::tz::TimeZone::UTC));
+        self.reading = Some((files, Outbox::new(sender, stats), receiver));
+    }
+
+    /// Kills the reader and starts another.
+    fn kill(&mut self) {
+        self.reading = None;
+        self.start();
+    }
+
+    /// As a second passes: everything that is there is read.
+    fn look(&mut self) {
+        for _ in 0..3 {
+            self.now += SCAN_EVERY;
+            let (files, outbox, batches) = self.reading.as_mut().expect("it runs");
+            while files.look(outbox, self.now).expect("taken") {}
+            while let Ok(batch) = batches.try_recv() {
+                self.lines.extend(batch.events.into_iter().map(|event| event.body));
+                for Bookmark { source, place } in batch.bookmarks {
+                    match place {
+                        Some(place) => self.places.insert(source, place),
+                        None => self.places.remove(&source),
+                    };
+                }
+            }
+        }
+        if self.kills {
+            self.kill();
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn open(&self, name: &str) -> File {
+        File::options().append(true).create(true).open(self.at(name)).expect("opens")
+    }
+
+    /// Writes the next numbers, one on each line.
+    fn write(&mut self, file: &mut File, count: u32) {
+        for _ in 0..count {
+            writeln!(file, "line {}", self.written).expect("written");
+            self.written += 1;
+        }
+    }
+
+    fn write_to(&mut self, name: &str, count: u32) {
+        let mut file = self.open(name);
+        self.write(&mut file, count);
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.at(from), self.at(to)).expect("renamed");
+    }
+
+    fn copy_and_truncate(&self, from: &str, to: &str) {
+        fs::copy(self.at(from), self.at(to)).expect("copied");
+        File::options().write(true).open(self.at(from)).expect("opens").set_len(0).expect("cut");
+    }
+
+    #[track_caller]
+    fn check(mut self) {
+        // One file after the other, and the last line of each waits a moment for a continuation.
+        (0..5).for_each(|_| self.look());
+        let expected: Vec<_> = (0..self.written).map(|i| format!("line {i}")).collect();
+        if self.is_unordered {
+            self.lines.sort_by_key(|line| (line.len(), line.clone()));
+        }
+        let same = self.lines.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+        let around = &self.lines[same.saturating_sub(2)..self.lines.len().min(same + 5)];
+        assert!(
+            self.lines == expected,
+            "{same} lines of {} as written, then {around:?}",
+            expected.len()
+        );
+    }
+}
+
+/// Runs a story without and with kills.
+fn story(globs: &[&str], tell: impl Fn(&mut Desk)) {
+    for kills in [false, true] {
+        let mut desk = Desk::new(globs, kills);
+        tell(&mut desk);
+        desk.check();
+    }
+}
+
+#[test]
+fn a_file_that_grows_is_read_on() {
+    story(&["*.log"], |desk| {
+        for _ in 0..5 {
+            desk.write_to("app.log", 3);
+            desk.look();
+        }
+        desk.write_to("app.log", 10_000);
+    });
+}
+
+#[test]
+fn a_file_that_was_there_before_is_read_from_now_on() {
+    let mut desk = Desk::new(&["other"], false);
+    fs::write(desk.at("app.log"), "old\nold\n").expect("written");
+    desk.include = vec![format!("{}/*.log", desk.dir.path().display())];
+    desk.kill();
+    desk.look();
+    desk.write_to("app.log", 2);
+    desk.kill();
+    desk.check();
+}
+
+#[test]
+fn a_rename_loses_nothing_of_either_file() {
+    story(&["*.log"], |desk| {
+        desk.write_to("app.log", 5);
+        desk.look();
+        desk.write_to("app.log", 5);
+        desk.rename("app.log", "app.log.1");
+        desk.write_to("app.log", 5);
+        desk.look();
+        desk.write_to("app.log", 5);
+    });
+}
+
+#[test]
+fn a_writer_may_go_on_in_the_renamed_file() {
+    story(&["*.log"], |desk| {
+        let mut file = desk.open("app.log");
+        desk.write(&mut file, 5);
+        desk.look();
+        desk.rename("app.log", "app.log.1");
+        drop(desk.open("app.log"));
+        desk.look();
+        desk.write(&mut file, 5);
+        desk.look();
+        desk.write_to("app.log", 5);
+    });
+}
+
+#[test]
+fn a_renamed_file_that_the_glob_still_finds_is_not_read_again() {
+    story(&["app.log*"], |desk| {
+        for _ in 0..3 {
+            desk.write_to("app.log", 5);
+            desk.look();
+            if desk.at("app.log.1").exists() {
+                desk.rename("app.log.1", "app.log.2");
+            }
+            desk.write_to("app.log", 5);
+            desk.rename("app.log", "app.log.1");
+            desk.look();
+        }
+    });
+}
+
+#[test]
+fn what_was_copied_and_truncated_is_read_in_the_copy() {
+    for glob in ["*.log", "app.log*"] {
+        story(&[glob], |desk| {
+            for round in 0..3 {
+                desk.write_to("app.log", 50);
+                desk.look();
+                // Not seen before the truncation.
+                desk.write_to("app.log", 50);
+                desk.copy_and_truncate("app.log", &format!("app.log.{round}"));
+                desk.look();
+            }
+            desk.write_to("app.log", 5);
+        });
+    }
+}
+
+#[test]
+fn a_copy_that_is_not_followed_by_a_truncation_is_not_read() {
+    story(&["app.log*"], |desk| {
+        desk.write_to("app.log", 50);
+        desk.look();
+        fs::copy(desk.at("app.log"), desk.at("app.log.bak")).expect("copied");
+        desk.look();
+        desk.write_to("app.log", 5);
+    });
+}
+
+#[test]
+fn a_truncated_file_is_read_from_its_start() {
+    story(&["*.log"], |desk| {
+        desk.write_to("app.log", 50);
+        desk.look();
+        File::create(desk.at("app.log")).expect("cut");
+        desk.write_to("app.log", 5);
+        desk.look();
+        // Longer than before at the next look.
+        File::create(desk.at("app.log")).expect("cut");
+        desk.write_to("app.log", 500);
+    });
+}
+
+#[test]
+fn a_writer_that_keeps_its_offset_leaves_a_hole_and_no_harm() {
+    story(&["*.log"], |desk| {
+        let mut file = File::create(desk.at("app.log")).expect("made");
+        desk.write(&mut file, 50);
+        desk.look();
+        desk.copy_and_truncate("app.log", "app.log.1");
+        desk.write(&mut file, 5);
+    });
+}
+
+#[test]
+fn a_deleted_file_is_read_to_its_end() {
+    // A reader that is killed cannot open it again.
+    let mut desk = Desk::new(&["*.log"], false);
+    desk.write_to("app.log", 5);
+    desk.look();
+    desk.write_to("app.log", 5);
+    fs::remove_file(desk.at("app.log")).expect("removed");
+    desk.look();
+    desk.write_to("app.log", 5);
+    desk.check();
+}
+
+#[test]
+fn an_inode_that_is_used_again_is_another_file() {
+    story(&["*.log"], |desk| {
+        desk.write_to("app.log", 50);
+        desk.look();
+        desk.kill();
+        fs::remove_file(desk.at("app.log")).expect("removed");
+        desk.write_to("app.log", 60);
+    });
+}
+
+#[test]
+fn a_link_leads_to_whatever_it_leads_to_now() {
+    story(&["current", "*.log"], |desk| {
+        let link = |desk: &Desk, to: &str| {
+            let _ = fs::remove_file(desk.at("current"));
+            std::os::unix::fs::symlink(to, desk.at("current")).expect("linked");
+        };
+        desk.write_to("a.log", 5);
+        link(desk, "a.log");
+        desk.look();
+        desk.write_to("a.log", 5);
+        desk.look();
+        desk.write_to("b.log", 5);
+        link(desk, "b.log");
+    });
+}
+
+#[test]
+fn a_line_is_read_when_it_is_whole() {
+    story(&["*.log"], |desk| {
+        let mut file = desk.open("app.log");
+        for i in 0..10 {
+            write!(file, "li").expect("written");
+            desk.look();
+            writeln!(file, "ne {i}").expect("written");
+            desk.look();
+        }
+        desk.written = 10;
+    });
+}
+
+#[test]
+fn a_last_line_without_end_is_read_when_nothing_more_can_come() {
+    let mut desk = Desk::new(&["*.log"], false);
+    desk.write_to("app.log", 5);
+    write!(desk.open("app.log"), "line 5").expect("written");
+    desk.look();
+    assert_eq!(desk.lines.len(), 5);
+    fs::remove_file(desk.at("app.log")).expect("removed");
+    desk.look();
+    desk.now += LET_GO_AFTER;
+    desk.written = 6;
+    desk.look();
+    assert_eq!(desk.reading.as_ref().expect("it runs").0.followed.len(), 0);
+    desk.check();
+}
+
+#[test]
+fn rotation_while_nobody_looks_costs_nothing() {
+    for glob in ["*.log", "app.log*"] {
+        story(&[glob], |desk| {
+            // To a glob that finds them all, they are files like any others.
+            desk.is_unordered = glob == "app.log*";
+            desk.write_to("app.log", 50);
+            desk.look();
+            desk.write_to("app.log", 50);
+            desk.reading = None;
+            for _ in 0..2 {
+                for (from, to) in [
+                    ("app.log.2", "app.log.3"),
+                    ("app.log.1", "app.log.2"),
+                    ("app.log", "app.log.1"),
+                ] {
+                    if desk.at(from).exists() {
+                        desk.rename(from, to);
+                    }
+                }
+                // Time stamps of files are as coarse as the kernel's tick.
+                let tick =
+                    fs::metadata(desk.at("app.log.1")).and_then(|m| m.modified()).expect("known");
+                while {
+                    drop(desk.open("tick"));
+                    fs::write(desk.at("tick"), "x").expect("written");
+                    fs::metadata(desk.at("tick")).and_then(|m| m.modified()).expect("known") <= tick
+                } {}
+                desk.write_to("app.log", 50);
+            }
+            desk.start();
+            desk.look();
+            desk.reading = None;
+            desk.write_to("app.log", 50);
+            desk.copy_and_truncate("app.log", "app.log.9");
+            desk.write_to("app.log", 5);
+            desk.start();
+        });
+    }
+}
+
+#[test]
+fn stack_traces_stay_whole_across_kills() {
+    let mut desk = Desk::new(&["*.log"], true);
+    write!(desk.open("app.log"), "one\nExcepti").expect("written");
+    desk.look();
+    writeln!(desk.open("app.log"), "on in thread main").expect("written");
+    desk.kills = false;
+    // Not settled yet when it is killed.
+    let (files, outbox, _) = desk.reading.as_mut().expect("it runs");
+    while files.look(outbox, desk.now).expect("taken") {}
+    desk.kill();
+    write!(desk.open("app.log"), "\tat a.B(C.java:1)\ntwo\n").expect("written");
+    desk.look();
+    assert_eq!(desk.lines, ["one", "Exception in thread main\n\tat a.B(C.java:1)", "two"]);
+}
+
+#[test]
+fn while_the_spool_is_half_full_files_wait() {
+    let mut desk = Desk::new(&["*.log"], false);
+    desk.write_to("app.log", 5);
+    desk.look();
+    let setup = |desk: &mut Desk, bytes: u64| {
+        let (files, _, _) = desk.reading.as_mut().expect("it runs");
+        files.setup.spool_bytes_max = 100;
+        files.setup.stats.set_spool_bytes(bytes);
+    };
+    setup(&mut desk, 101);
+    desk.write_to("app.log", 5);
+    desk.look();
+    // Rotated away meanwhile: still open.
+    desk.rename("app.log", "app.log.1");
+    fs::remove_file(desk.at("app.log.1")).expect("removed");
+    desk.look();
+    assert_eq!(desk.lines.len(), 5);
+    setup(&mut desk, 100);
+    desk.check();
+}

@@ -1,0 +1,74 @@
+//! What was read and goes to the spool next, together with how far it was read.
+
+use std::sync::Arc;
+
+use model::{LogEvent, limits};
+use tokio::sync::mpsc;
+
+use super::LogBatch;
+use crate::CollectorStats;
+use crate::spool::Bookmark;
+
+/// A batch is sent when it has as much text as this.
+const BATCH_BYTES: usize = 256 * 1024;
+/// What one event takes besides its text, roughly.
+const EVENT_BYTES: usize = 128;
+/// So many events may come at once.
+const EVENTS_AT_ONCE_MAX: usize = limits::LOG_EVENTS_PER_BATCH_MAX / 2;
+
+/// The delivery is gone: there is nobody to read for.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    sender: mpsc::Sender<LogBatch>,
+    batch: LogBatch,
+    bytes: usize,
+    stats: Arc<CollectorStats>,
+}
+
+impl Outbox {
+    pub(super) fn new(sender: mpsc::Sender<LogBatch>, stats: Arc<CollectorStats>) -> Self {
+        Self { sender, batch: LogBatch::default(), bytes: 0, stats }
+    }
+
+    /// Takes events in, and where their source goes on after them. Waits while the delivery is behind.
+    pub(super) fn put(
+        &mut self,
+        events: &mut Vec<LogEvent>,
+        bookmark: Bookmark,
+    ) -> Result<(), Closed> {
+        debug_assert!(events.len() <= EVENTS_AT_ONCE_MAX);
+        self.bytes += events.iter().map(|event| event.body.len() + EVENT_BYTES).sum::<usize>();
+        self.batch.events.append(events);
+        self.mark(bookmark);
+        match self.bytes >= BATCH_BYTES || self.batch.events.len() >= EVENTS_AT_ONCE_MAX {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// Only the latest place of a source counts.
+    pub(super) fn mark(&mut self, bookmark: Bookmark) {
+        let bookmarks = &mut self.batch.bookmarks;
+        match bookmarks.iter_mut().find(|known| known.source == bookmark.source) {
+            Some(known) => *known = bookmark,
+            None => bookmarks.push(bookmark),
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Closed> {
+        if self.batch.events.is_empty() && self.batch.bookmarks.is_empty() {
+            return Ok(());
+        }
+        self.bytes = 0;
+        self.stats.add_log_events(self.batch.events.len() as u64);
+        let batch = std::mem::take(&mut self.batch);
+        self.sender.blocking_send(batch).map_err(|_| Closed)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}

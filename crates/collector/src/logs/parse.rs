@@ -1,0 +1,260 @@
+//! One event's text to a log event: time, severity, service, attributes. Pure; takes any text.
+//!
+//! Secrets go first, so that nothing after can let one through. Nothing is thrown away: what does not
+//! fit into attributes stays in the body as it was written.
+
+use std::borrow::Cow;
+
+use jiff::tz::TimeZone;
+use model::{Labels, LogEvent, Severity, UnixMillis, limits};
+
+use super::mask::mask;
+
+pub(crate) mod fields;
+pub(crate) mod severity;
+pub(crate) mod time;
+
+/// Attributes of one event, those of its source included.
+const ATTRIBUTES_MAX: usize = limits::LABELS_MAX;
+
+/// What the source knows of an event besides its text.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// By configuration: wins over whatever the line says.
+    pub(super) service: Option<String>,
+    /// Where the line says none.
+    pub(super) service_otherwise: String,
+    pub(super) time: Option<UnixMillis>,
+    pub(super) severity: Severity,
+    pub(super) attributes: Vec<(String, String)>,
+    /// "file", "journald", …
+    pub(super) source: &'static str,
+}
+
+/// What holds for every event.
+#[derive(Clone, Debug)]
+pub(super) struct Parser {
+    zone: TimeZone,
+}
+
+#[derive(Default)]
+struct Found {
+    body: Option<String>,
+    time: Option<UnixMillis>,
+    time_text: Option<String>,
+    severity: Option<Severity>,
+    service: Option<String>,
+    attributes: Vec<(String, String)>,
+    /// Something of the line is neither body nor attribute.
+    is_partial: bool,
+}
+
+impl Parser {
+    /// Times without a zone are those of `zone`.
+    pub(super) fn new(zone: TimeZone) -> Self {
+        Self { zone }
+    }
+
+    pub(super) fn event(&self, text: &str, cut: bool, known: &Known, now: UnixMillis) -> LogEvent {
+        let text = clean(text);
+        let text = mask(&text);
+        let mut found = self.structured(&text, now).unwrap_or_default();
+        if found.body.is_none() && found.attributes.is_empty() {
+            found = self.plain(&text, now);
+        }
+        let mut attributes = known.attributes.clone();
+        for (name, value) in std::mem::take(&mut found.attributes) {
+            let fits = attributes.len() + 1 < ATTRIBUTES_MAX
+                && is_label_name(&name)
+                && value.len() <= limits::LABEL_VALUE_BYTES_MAX
+                && attributes.iter().all(|(known, _)| *known != name);
+            if fits {
+                attributes.push((name, value));
+            } else {
+                found.is_partial = true;
+            }
+        }
+        let said = found.time.or(known.time);
+        let time = said.filter(|time| time::is_plausible(*time, now)).unwrap_or(now);
+        if let Some(said) = said
+            && said != time
+        {
+            // A clock that is years off, or a line that waited too long: kept, beside when it was read.
+            let text = found.time_text.unwrap_or_else(|| said.0.to_string());
+            attributes.retain(|(name, _)| name != "log.time");
+            attributes.push(("log.time".to_owned(), text));
+        }
+        let body = match found.body {
+            Some(body) if !found.is_partial => Cow::Owned(body),
+            _ => text,
+        };
+        let end = body.floor_char_boundary(limits::LOG_BODY_BYTES_MAX);
+        let severity = match known.severity {
+            Severity::UNKNOWN => found.severity.unwrap_or_default(),
+            // Everything on a unit's output is "info" to the journal: the line itself knows better.
+            known => found.severity.unwrap_or(known),
+        };
+        let service = known.service.clone().or(found.service);
+        let service = service.unwrap_or_else(|| known.service_otherwise.clone());
+        LogEvent {
+            time,
+            severity,
+            service: head(&service, limits::LABEL_VALUE_BYTES_MAX).to_owned(),
+            body_truncated: cut || end < body.len(),
+            body: head(&body, limits::LOG_BODY_BYTES_MAX).to_owned(),
+            attributes: Labels::new(attributes).unwrap_or_default(),
+            source: known.source.to_owned(),
+        }
+    }
+
+    fn structured(&self, text: &str, now: UnixMillis) -> Option<Found> {
+        let pairs = fields::json(text).or_else(|| fields::logfmt(text))?;
+        let mut found = Found::default();
+        for (name, value) in pairs {
+            match name.as_str() {
+                "msg" | "message" | "MESSAGE" | "event" | "body" | "log"
+                    if found.body.is_none() =>
+                {
+                    found.body = Some(value);
+                }
+                "time" | "ts" | "timestamp" | "@timestamp" | "datetime" | "date" | "t"
+                    if found.time.is_none() =>
+                {
+                    found.time = time::from_field(&value, &self.zone)
+                        .or_else(|| time::from_line(&value, now, &self.zone));
+                    match found.time {
+                        Some(_) => found.time_text = Some(value),
+                        None => found.attributes.push((name, value)),
+                    }
+                }
+                "level" | "lvl" | "severity" | "loglevel" | "log.level" | "levelname"
+                | "severity_text"
+                    if found.severity.is_none() =>
+                {
+                    found.severity = severity::from_word(&value)
+                        .or_else(|| severity::from_number(value.parse().ok()?));
+                    if found.severity.is_none() {
+                        found.attributes.push((name, value));
+                    }
+                }
+                "severity_number" | "severityNumber" if found.severity.is_none() => {
+                    found.severity = value.parse().ok().and_then(Severity::new);
+                }
+                "service" | "service.name" | "app" | "application" if found.service.is_none() => {
+                    found.service = Some(value);
+                }
+                _ => found.attributes.push((name, value)),
+            }
+        }
+        if found.severity.is_none() {
+            let said = found.body.as_deref().and_then(severity::from_line);
+            found.severity = said;
+        }
+        Some(found)
+    }
+
+    fn plain(&self, text: &str, now: UnixMillis) -> Found {
+        let mut found = Found::default();
+        if let Some((time, program, message)) = self.syslog_file(text, now) {
+            found.time = Some(time);
+            found.service = Some(program.to_owned());
+            found.severity = severity::from_line(message);
+        } else {
+            found.time = time::from_line(text, now, &self.zone);
+            found.severity = severity::from_line(text).or_else(|| klog_severity(text));
+        }
+        if found.time.is_some() {
+            found.time_text = Some(head(text, 40).to_owned());
+        }
+        found
+    }
+
+    /// A line as syslog daemons write it to files: time, host, `program[pid]:`.
+    fn syslog_file<'a>(
+        &self,
+        text: &'a str,
+        now: UnixMillis,
+    ) -> Option<(UnixMillis, &'a str, &'a str)> {
+        let (time, rest) = match time::syslog(text, now, &self.zone) {
+            Some(found) => found,
+            None => {
+                let stamp = text.split(' ').next().filter(|stamp| stamp.contains('T'))?;
+                (time::instant(stamp, &self.zone)?, &text[stamp.len()..])
+            }
+        };
+        let (host, rest) = rest.trim_start().split_once(' ')?;
+        let (tag, message) =
+            rest.split_once(": ").or_else(|| Some((rest.strip_suffix(':')?, "")))?;
+        let program = tag.split('[').next()?;
+        let is_name = !program.is_empty()
+            && program.len() <= 64
+            && program.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/()@".contains(&b));
+        let is_level = [host, program].iter().any(|word| severity::from_word(word).is_some());
+        (is_name && !is_level).then_some((time, program, message))
+    }
+}
+
+fn klog_severity(text: &str) -> Option<Severity> {
+    let b = text.as_bytes();
+    let is_klog = b.get(1..5)?.iter().all(u8::is_ascii_digit) && b.get(5) == Some(&b' ');
+    let number = match b[0] {
+        b'I' => 9,
+        b'W' => 13,
+        b'E' => 17,
+        b'F' => 21,
+        _ => return None,
+    };
+    is_klog.then(|| Severity::new(number)).flatten()
+}
+
+/// Without colours; other control characters, which could do things to a terminal or a database, as
+/// pictures of themselves.
+fn clean(text: &str) -> Cow<'_, str> {
+    let is_control = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_bidi(c);
+    if !text.chars().any(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_control) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = without_colour(rest) {
+            rest = after;
+            continue;
+        }
+        let c = rest.chars().next().unwrap_or_default();
+        out.push(match u32::from(c) {
+            c @ 0..0x20 => char::from_u32(0x2400 + c).unwrap_or('\u{fffd}'),
+            0x7f => '\u{2421}',
+            _ => '\u{fffd}',
+        });
+        rest = &rest[c.len_utf8()..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Characters that turn the direction of what follows.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What follows an escape sequence for colour, if `text` begins with one.
+fn without_colour(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("\u{1b}[")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    rest[end..].strip_prefix('m')
+}
+
+fn head(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+fn is_label_name(name: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/');
+    !name.is_empty() && name.len() <= limits::LABEL_NAME_BYTES_MAX && name.bytes().all(is_part)
+}
+
+#[cfg(test)]
+mod tests;

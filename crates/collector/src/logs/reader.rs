@@ -1,0 +1,148 @@
+//! From the bytes of one source to its events, and how far those reach.
+
+use model::{LogEvent, UnixMillis};
+
+use super::join::{Joined, Joiner};
+use super::lines::{Line, Lines, Mark};
+use super::parse::{Known, Parser};
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    lines: Lines,
+    joiner: Joiner,
+    known: Known,
+    /// Everything before it went out as events.
+    mark: Mark,
+}
+
+impl Reader {
+    /// Goes on at `mark`.
+    pub(super) fn new(mark: Mark, multiline: bool, known: Known) -> Self {
+        let (lines, joiner) = (Lines::new(mark.offset), Joiner::new(multiline));
+        Self { lines, joiner, known, mark }
+    }
+
+    /// Of the next byte to feed.
+    pub(super) fn offset(&self) -> u64 {
+        self.lines.offset()
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Whether lines wait for others that may belong to them.
+    pub(super) fn holds_lines(&self) -> bool {
+        !self.joiner.is_empty()
+    }
+
+    pub(super) fn feed(
+        &mut self,
+        chunk: &[u8],
+        parser: &Parser,
+        now: UnixMillis,
+        out: &mut Vec<LogEvent>,
+    ) {
+        let Self { lines, joiner, known, mark } = self;
+        lines.feed(chunk, |line| {
+            if let Some(joined) = push(joiner, line) {
+                *mark = joined.mark;
+                out.push(parser.event(&joined.text, joined.cut, known, now));
+            }
+        });
+    }
+
+    /// The source begins again from its start. What was not whole is forgotten.
+    pub(super) fn start_anew(&mut self) {
+        self.lines = Lines::new(0);
+        self.joiner.take();
+        self.mark = Mark::default();
+    }
+
+    /// Nothing more came for a while: what waits for more lines is whole.
+    pub(super) fn settle(&mut self, parser: &Parser, now: UnixMillis, out: &mut Vec<LogEvent>) {
+        if let Some(joined) = self.joiner.take() {
+            self.mark = joined.mark;
+            out.push(parser.event(&joined.text, joined.cut, &self.known, now));
+        }
+    }
+
+    /// Nothing will ever come: a last line without end is whole too.
+    pub(super) fn finish(&mut self, parser: &Parser, now: UnixMillis, out: &mut Vec<LogEvent>) {
+        let mut ended: Option<Joined> = None;
+        let joiner = &mut self.joiner;
+        self.lines.finish(|line| ended = push(joiner, line));
+        if let Some(joined) = ended {
+            self.mark = joined.mark;
+            out.push(parser.event(&joined.text, joined.cut, &self.known, now));
+        }
+        self.settle(parser, now, out);
+    }
+}
+
+fn push(joiner: &mut Joiner, line: Line<'_>) -> Option<Joined> {
+    let text = String::from_utf8_lossy(line.text);
+    // What a writer without append mode leaves behind after a truncation is zeros.
+    let text = text.strip_suffix('\r').unwrap_or(&text).trim_start_matches('\0');
+    joiner.push(text, line.cut, line.mark())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<LogEvent>, Mark) {
+        let parser = Parser::new(TimeZone::UTC);
+        let (mut reader, mut out) = (Reader::new(Mark::default(), true, Known::default()), vec![]);
+        let now = UnixMillis(1_795_208_400_000);
+        chunks.into_iter().for_each(|chunk| reader.feed(chunk, &parser, now, &mut out));
+        reader.finish(&parser, now, &mut out);
+        (out, reader.mark())
+    }
+
+    #[test]
+    fn a_place_is_before_whatever_was_not_sent_yet() {
+        let parser = Parser::new(TimeZone::UTC);
+        let (mut reader, mut out) = (Reader::new(Mark::default(), true, Known::default()), vec![]);
+        let now = UnixMillis(0);
+        reader.feed(b"one\ntwo\n  more\npart", &parser, now, &mut out);
+        assert_eq!((out.len(), reader.mark().offset), (1, 4));
+        assert_eq!(reader.mark(), Mark::after(b"one\n", 4));
+        assert!(reader.holds_lines());
+        reader.settle(&parser, now, &mut out);
+        assert_eq!((out.len(), reader.mark().offset, reader.offset()), (2, 15, 19));
+        assert_eq!(reader.mark(), Mark::after(b"  more\n", 15));
+        reader.finish(&parser, now, &mut out);
+        assert_eq!((out.len(), reader.mark()), (3, Mark::after(b"part", 19)));
+        assert_eq!(out[1].body, "two\n  more");
+    }
+
+    #[test]
+    fn hostile_bytes_are_kept_as_text() {
+        let (events, _) = read([&b"\xff\xfe\0bad\r\n\0\0\0after a hole\n"[..]]);
+        let bodies: Vec<_> = events.iter().map(|event| event.body.as_str()).collect();
+        assert_eq!(bodies, ["\u{fffd}\u{fffd}␀bad", "after a hole"]);
+    }
+
+    proptest! {
+        #[test]
+        fn events_do_not_depend_on_how_the_bytes_were_read(
+            text in r#"(panic: x|goroutine 1 \[running\]:|Traceback \(most recent call last\):|  at|\n|\n|\n|\r|a|E: b|é|\{"msg":"x"\}|password=y){0,40}"#,
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|at| at.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            prop_assert_eq!(read(cuts.windows(2).map(|w| &bytes[w[0]..w[1]])), read([bytes]));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read([&*bytes]);
+        }
+    }
+}
