@@ -28,6 +28,7 @@ mod packed;
 pub(crate) mod report;
 mod report_group;
 mod retention;
+mod rounds;
 mod sqlite;
 mod timescale;
 mod transpose;

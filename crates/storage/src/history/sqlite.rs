@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries,
-    Tier, Usage,
+    Tier, Usage, rounds::Rounds,
 };
 use crate::StorageError;
 use crate::rollup::Rollup;
@@ -41,7 +41,6 @@ mod unused;
 mod tests;
 
 use append::Writer;
-use maintain::Rounds;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;

@@ -14,7 +14,7 @@ use model::{LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange
 
 use super::{
     Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries,
-    Tier, Usage,
+    Tier, Usage, rounds::Rounds,
 };
 use crate::StorageError;
 use crate::postgres::Timescale;
@@ -38,7 +38,6 @@ mod tier;
 mod tier_rows;
 
 use catalog::Catalog;
-use maintain::Rounds;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;

@@ -33,6 +33,9 @@ impl From<Failure> for StorageError {
             Failure::Sql(Error::ColumnDecode { source, index }) => {
                 Self::Corrupt { store: STORE, reason: format!("column {index}: {source}") }
             }
+            Failure::Sql(error) if is_about_values(&error) => {
+                Self::Invalid { store: STORE, reason: error.to_string() }
+            }
             Failure::Sql(error) => {
                 let reason = match error.as_database_error().and_then(|e| e.code()).as_deref() {
                     Some("53100") => "its disk is full".to_owned(),
@@ -43,6 +46,13 @@ impl From<Failure> for StorageError {
             }
         }
     }
+}
+
+/// Whether the server cannot take these very values, and never will: class 22 is wrong values, 23 broken
+/// constraints, 54 values that are too large. Repeating them would hold up everybody else's.
+fn is_about_values(error: &Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 pub(crate) fn invalid(reason: String) -> Failure {

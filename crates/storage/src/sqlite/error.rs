@@ -14,6 +14,9 @@ mod code {
     pub(super) const CORRUPT: u32 = 11;
     pub(super) const FULL: u32 = 13;
     pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const TOOBIG: u32 = 18;
+    pub(super) const CONSTRAINT: u32 = 19;
+    pub(super) const MISMATCH: u32 = 20;
     pub(super) const NOTADB: u32 = 26;
 }
 
@@ -32,6 +35,10 @@ impl From<Error> for StorageError {
             (Some(code::CORRUPT | code::NOTADB), _)
             | (None, Error::ColumnDecode { .. } | Error::Decode(_)) => {
                 Self::Corrupt { store: STORE, reason }
+            }
+            // These very values are never taken; repeating them would hold up everybody else's.
+            (Some(code::TOOBIG | code::CONSTRAINT | code::MISMATCH), _) => {
+                Self::Invalid { store: STORE, reason }
             }
             _ => Self::Unavailable { store: STORE, reason },
         }

@@ -7,6 +7,7 @@ use model::UnixMillis;
 use super::SqliteHistory;
 use crate::StorageError;
 use crate::history::Maintained;
+use crate::history::rounds::Rounds;
 
 /// When a round has taken this long, it begins nothing more of the same kind.
 const ROUND: Duration = Duration::from_millis(200);
@@ -16,38 +17,13 @@ const EVICTION_MS: i64 = 10_000;
 /// Hours looked up per round.
 const HOURS: i64 = 64;
 
-/// What maintenance remembers from round to round.
-#[derive(Debug, Default)]
-pub(super) struct Rounds {
-    expiry: Schedule,
-    eviction: Schedule,
-}
-
-#[derive(Debug, Default)]
-struct Schedule {
-    /// When it was last done to the end.
-    done: Option<UnixMillis>,
-}
-
-impl Schedule {
-    /// A clock that was set back does not delay anything.
-    fn is_due(&self, now: UnixMillis, every_ms: i64) -> bool {
-        self.done.is_none_or(|done| now < done || now.since(done) >= every_ms)
-    }
-
-    /// Work that was found may have more behind it, so it is looked for again at once.
-    fn looked(&mut self, now: UnixMillis, found: u64) {
-        self.done = (found == 0).then_some(now);
-    }
-}
-
 impl SqliteHistory {
     /// Each kind of work is tried even when another failed: expiry is what helps against a full disk.
     pub(super) async fn maintain(&self, now: UnixMillis) -> Result<Maintained, StorageError> {
         let mut rounds = self.rounds.lock().await;
         let mut done = Maintained::default();
-        let mut results =
-            vec![self.seal_some(now, &mut done).await, self.close_some(now, &mut done).await];
+        let mut results = vec![self.seal_some(now, &mut rounds, &mut done).await];
+        results.push(self.close_some(now, &mut done).await);
         if rounds.expiry.is_due(now, EXPIRY_MS) {
             results.push(self.expire_some(now, &mut done).await);
             rounds.expiry.looked(now, done.expired);
@@ -60,10 +36,16 @@ impl SqliteHistory {
         Ok(done)
     }
 
-    async fn seal_some(&self, now: UnixMillis, done: &mut Maintained) -> Result<(), StorageError> {
+    async fn seal_some(
+        &self,
+        now: UnixMillis,
+        rounds: &mut Rounds,
+        done: &mut Maintained,
+    ) -> Result<(), StorageError> {
         let began = Instant::now();
         let mut failed = Ok(());
-        for (machine, stretch) in self.closed_stretches(now).await? {
+        for (machine, stretch) in rounds.in_turn(self.closed_stretches(now).await?) {
+            rounds.sealed(machine);
             match self.seal(machine, stretch, now).await {
                 Ok(true) => done.sealed += 1,
                 Ok(false) => {}

@@ -8,6 +8,7 @@ use sqlx::{Postgres, Transaction};
 
 use super::TimescaleHistory;
 use crate::history::Maintained;
+use crate::history::rounds::Rounds;
 use crate::postgres::failure::Outcome;
 
 /// When a round has taken this long, it begins nothing more of the same kind.
@@ -18,31 +19,6 @@ const EVICTION_MS: i64 = 10_000;
 /// Hours looked up per round.
 const HOURS: i64 = 64;
 
-/// What maintenance remembers from round to round.
-#[derive(Debug, Default)]
-pub(super) struct Rounds {
-    expiry: Schedule,
-    eviction: Schedule,
-}
-
-#[derive(Debug, Default)]
-struct Schedule {
-    /// When it was last done to the end.
-    done: Option<UnixMillis>,
-}
-
-impl Schedule {
-    /// A clock that was set back does not delay anything.
-    fn is_due(&self, now: UnixMillis, every_ms: i64) -> bool {
-        self.done.is_none_or(|done| now < done || now.since(done) >= every_ms)
-    }
-
-    /// Work that was found may have more behind it, so it is looked for again at once.
-    fn looked(&mut self, now: UnixMillis, found: u64) {
-        self.done = (found == 0).then_some(now);
-    }
-}
-
 impl TimescaleHistory {
     /// Each kind of work is tried even when another failed: expiry is what helps against a full disk.
     pub(super) async fn round(&self, now: UnixMillis) -> Outcome<Maintained> {
@@ -50,8 +26,8 @@ impl TimescaleHistory {
         let mut done = Maintained::default();
         // Held to the end of the round; should the round be cancelled, it goes with its transaction.
         let Some(turn) = self.turn().await? else { return Ok(done) };
-        let mut results =
-            vec![self.seal_some(now, &mut done).await, self.close_some(now, &mut done).await];
+        let mut results = vec![self.seal_some(now, &mut rounds, &mut done).await];
+        results.push(self.close_some(now, &mut done).await);
         if rounds.expiry.is_due(now, EXPIRY_MS) {
             results.push(self.expire_some(now, &mut done).await);
             rounds.expiry.looked(now, done.expired);
@@ -77,10 +53,16 @@ impl TimescaleHistory {
         Ok(ours.then_some(tx))
     }
 
-    async fn seal_some(&self, now: UnixMillis, done: &mut Maintained) -> Outcome<()> {
+    async fn seal_some(
+        &self,
+        now: UnixMillis,
+        rounds: &mut Rounds,
+        done: &mut Maintained,
+    ) -> Outcome<()> {
         let began = Instant::now();
         let mut failed = Ok(());
-        for (machine, stretch) in self.closed_stretches(now).await? {
+        for (machine, stretch) in rounds.in_turn(self.closed_stretches(now).await?) {
+            rounds.sealed(machine);
             match self.seal(machine, stretch, now).await {
                 Ok(()) => done.sealed += 1,
                 Err(error) => failed = Err(error),

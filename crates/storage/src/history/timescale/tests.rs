@@ -115,6 +115,23 @@ async fn frames_that_come_while_their_stretch_is_sealed_are_kept() {
 }
 
 #[tokio::test]
+async fn values_that_the_server_cannot_take_are_not_taken_for_a_server_that_is_away() {
+    let Some(timescale) = testing::timescale().await else { return };
+    for statement in ["select 1 / 0", "insert into machine (name) values ('x'), ('x')"] {
+        for _ in 0..5 {
+            let call = async {
+                let mut tx = timescale.write().await?;
+                sqlx::query(statement).execute(&mut *tx).await?;
+                Ok(())
+            };
+            let error = timescale.call(call).await.expect_err("refused");
+            assert!(matches!(error, StorageError::Invalid { .. }), "{error}");
+        }
+    }
+    assert_eq!(timescale.breaker().open_reason(), None);
+}
+
+#[tokio::test]
 async fn every_query_of_the_documentation_answers() {
     let Some(timescale) = testing::timescale().await else { return };
     let now = UnixMillis::from(std::time::SystemTime::now());
