@@ -262,6 +262,7 @@ impl Files {
             // What was renamed or copied while nobody looked comes before what has its name now.
             self.find_again(&found, now, outbox);
         }
+        let listed: Vec<FileId> = found.iter().map(|(_, _, id, _)| *id).collect();
         for (path, file, id, section) in found {
             if self.followed.iter().any(|followed| followed.id == id) {
                 continue;
@@ -272,6 +273,7 @@ impl Files {
                 }
                 continue;
             }
+            self.follow_between(&path, &listed, now, outbox);
             self.discover(&path, file, id, section, now, outbox);
         }
         for files in &self.setup.files {
@@ -318,32 +320,33 @@ impl Files {
             again.extend(archive.map(|(file, other)| (*id, place.clone(), file, other)));
         }
         again.sort_by_key(|(_, _, file, _)| file.metadata().and_then(|m| m.modified()).ok());
-        // What was rotated in and out in between was never seen.
-        let mut between = BTreeMap::new();
-        for (path, _, id, _) in found.iter().filter(|(_, _, id, _)| !self.places.contains_key(id)) {
-            if let Some((_, _, file, _)) =
-                again.iter().rfind(|(_, place, _, _)| place.path == *path)
-            {
-                let rotated = find::rotated_after(path, file).into_iter();
-                let is_other = |other: FileId| {
-                    other != *id
-                        && !self.places.contains_key(&other)
-                        && again.iter().all(|(_, _, _, known)| *known != other)
-                        && found.iter().all(|(_, _, listed, _)| *listed != other)
-                };
-                let rotated: Vec<_> = rotated.filter(|(_, other)| is_other(*other)).collect();
-                between.insert(path.clone(), rotated);
-            }
-        }
         for (id, place, file, other) in again {
             self.places.remove(&id);
             outbox.mark(Bookmark { source: id.source(), place: None });
             self.follow_again(&place.path, file, other, place.mark, now, outbox);
         }
-        for (path, rotated) in between {
-            for (file, id) in rotated {
-                self.follow_again(&path, file, id, Mark::default(), now, outbox);
-            }
+    }
+
+    /// What was rotated in and out at `path` since its last file, without being seen there.
+    fn follow_between(
+        &mut self,
+        path: &Path,
+        listed: &[FileId],
+        now: Instant,
+        outbox: &mut Outbox,
+    ) {
+        let Some(last) = self.followed.iter().rfind(|other| other.path == path) else { return };
+        let place = last.place();
+        let is_new = |file: &File, id: FileId| {
+            !listed.contains(&id)
+                && !self.places.contains_key(&id)
+                && self.followed.iter().all(|other| other.id != id)
+                && (place.mark.offset == 0 || !place.is_in(file))
+        };
+        let mut rotated = find::rotated_after(path, &last.file);
+        rotated.retain(|(file, id)| is_new(file, *id));
+        for (file, id) in rotated {
+            self.follow_again(path, file, id, Mark::default(), now, outbox);
         }
     }
 

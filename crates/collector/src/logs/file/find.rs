@@ -161,7 +161,7 @@ pub(super) fn rotated_after(path: &Path, file: &File) -> Vec<(File, FileId)> {
     let mut found: Vec<_> = entries(dir)
         .filter(|(other, other_name)| is_numbered(other_name) && is_candidate(other))
         .filter_map(|(other, _)| open(&other).ok())
-        .filter(|(file, _)| modified(file) > before)
+        .filter(|(file, _)| modified(file) >= before)
         .collect();
     found.sort_by_key(|(file, _)| modified(file));
     found

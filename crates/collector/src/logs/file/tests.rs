@@ -108,6 +108,18 @@ impl Desk {
         self.write(&mut file, count);
     }
 
+    /// Waits until files that are written now are newer: times of files are as coarse as a tick.
+    fn wait_for_tick(&self) {
+        let modified = || {
+            fs::write(self.at("tick"), "x").expect("written");
+            fs::metadata(self.at("tick")).and_then(|m| m.modified()).expect("known")
+        };
+        let before = modified();
+        while modified() <= before {
+            std::thread::yield_now();
+        }
+    }
+
     fn rename(&self, from: &str, to: &str) {
         fs::rename(self.at(from), self.at(to)).expect("renamed");
     }
@@ -355,14 +367,7 @@ fn rotation_while_nobody_looks_costs_nothing() {
                         desk.rename(from, to);
                     }
                 }
-                // Time stamps of files are as coarse as the kernel's tick.
-                let tick =
-                    fs::metadata(desk.at("app.log.1")).and_then(|m| m.modified()).expect("known");
-                while {
-                    drop(desk.open("tick"));
-                    fs::write(desk.at("tick"), "x").expect("written");
-                    fs::metadata(desk.at("tick")).and_then(|m| m.modified()).expect("known") <= tick
-                } {}
+                desk.wait_for_tick();
                 desk.write_to("app.log", 50);
             }
             desk.start();
@@ -374,6 +379,19 @@ fn rotation_while_nobody_looks_costs_nothing() {
             desk.start();
         });
     }
+}
+
+#[test]
+fn a_file_that_is_rotated_before_it_was_seen_is_read() {
+    story(&["*.log"], |desk| {
+        desk.write_to("app.log", 5);
+        desk.look();
+        for rotated in ["app.log.1", "app.log.2", "app.log.3"] {
+            desk.rename("app.log", rotated);
+            desk.wait_for_tick();
+            desk.write_to("app.log", 5);
+        }
+    });
 }
 
 #[test]
