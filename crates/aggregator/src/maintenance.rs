@@ -1,7 +1,7 @@
 //! Keeps history in shape: seals, rolls up, expires, evicts.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use storage::history::Usage;
 use storage::{History, Registry};
@@ -43,11 +43,12 @@ const BUSY: Duration = Duration::from_millis(50);
 impl Maintenance {
     pub(crate) async fn run(self, stopping: CancellationToken) {
         let mut failing = false;
+        let mut looked: Option<Instant> = None;
         loop {
             let pause = tokio::select! {
                 biased;
                 () = stopping.cancelled() => return,
-                round = self.round() => match round {
+                round = self.round(&mut looked) => match round {
                     Ok(worked) => {
                         failing = false;
                         if worked { BUSY } else { IDLE }
@@ -69,8 +70,9 @@ impl Maintenance {
         }
     }
 
-    /// True when there may be more to do.
-    async fn round(&self) -> Result<bool, storage::StorageError> {
+    /// True when there may be more to do. A large fleet always has something to seal, so what there is is looked
+    /// at now and then all the same.
+    async fn round(&self, looked: &mut Option<Instant>) -> Result<bool, storage::StorageError> {
         let done = self.history.maintain(SystemTime::now().into()).await?;
         let worked = done != Default::default();
         if worked {
@@ -81,7 +83,9 @@ impl Maintenance {
                 evicted = done.evicted,
                 "maintained history"
             );
-        } else {
+        }
+        if !worked || looked.is_none_or(|at| at.elapsed() >= IDLE) {
+            *looked = Some(Instant::now());
             let usage = self.history.usage().await?;
             self.metrics.history_bytes.set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
             self.usage.set(usage);

@@ -68,7 +68,7 @@ async fn query(
         step_ms: read.step_ms,
         aggregate,
         series: series.len().max(1),
-        raw_kept: raw_kept(desk, &series, read.start).await?,
+        raw_kept: raw_kept(desk, &series, TimeRange::new(read.start, read.end)).await?,
     };
     let (windows, source) = asked.plan()?;
     let reader = Reader { desk, windows, source, aggregate, band: read.band };
@@ -157,12 +157,17 @@ impl Read {
     }
 }
 
-/// Whether raw values say all there is to say about the time from `start` on: they are kept since then, or
-/// there is nothing older in the tiers either.
-async fn raw_kept(desk: &Desk, series: &[StoredSeries], start: UnixMillis) -> Result<bool, Status> {
-    let Some(since) = desk.usage.get().raw_since else { return Ok(true) };
+/// Whether raw values say all there is to say about this time: they are kept since it began, or there is
+/// nothing older in the tiers either.
+async fn raw_kept(desk: &Desk, series: &[StoredSeries], range: TimeRange) -> Result<bool, Status> {
+    let since = match desk.usage.get().raw_since {
+        Some(since) => Some(since),
+        // There was nothing at the last look, or none yet.
+        None => desk.history.usage().await.map_err(unavailable)?.raw_since,
+    };
     // Whole hours: the hour in which raw values begin is in both.
-    let older = TimeRange::new(start, since.floor(Tier::Hour.window_ms()));
+    let begin = since.map_or(range.end, |since| since.floor(Tier::Hour.window_ms()));
+    let older = TimeRange::new(range.start, begin.min(range.end));
     if older.is_empty() {
         return Ok(true);
     }

@@ -1,8 +1,9 @@
 //! Questions about present and past.
 
-use model::{UnixMillis, metric};
+use model::{Frame, Item, Payload, SpoolEpoch, UnixMillis, metric};
 use proto::v1::collector_message::Kind as Message;
 use proto::{convert, v1};
+use storage::history::Delivery;
 use tonic::Code;
 
 use crate::cluster::{Cluster, machine_id, now};
@@ -71,6 +72,45 @@ async fn a_range_is_answered_in_aligned_windows() {
     assert_eq!(answer.step, Some(convert::duration_from_ms(2000)));
     assert_eq!(answer.series[0].host_name, "web-1");
     assert_eq!(answer.series[0].max[0], 1.0);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_range_whose_raw_values_are_all_gone_is_answered_from_roll_ups() {
+    const HOUR_MS: i64 = 3_600_000;
+    let cluster = Cluster::start().await;
+    let start = now().floor(HOUR_MS) - 72 * HOUR_MS;
+    let frame = |minute: i64| {
+        let time = start + minute * 60_000;
+        let values = vec![minute as f64, 0.5, 0.0];
+        let frame = Frame { time, layout: layout().id(), values };
+        Item { seq: minute as u64 + 1, payload: Payload::Frame(frame) }
+    };
+    let history = &cluster.stores.history;
+    let delivery = Delivery {
+        machine: machine_id(1),
+        epoch: SpoolEpoch(1),
+        received: start,
+        layouts: vec![layout()],
+        items: (0..60).map(frame).collect(),
+    };
+    history.append(vec![delivery]).await.unwrap();
+    for later in [start + 2 * HOUR_MS, start + 3 * HOUR_MS, now()] {
+        while history.maintain(later).await.unwrap() != Default::default() {}
+    }
+    assert_eq!(history.usage().await.unwrap().raw_since, None);
+    let cluster = cluster.restart().await;
+    let request = v1::QueryRangeRequest {
+        metric: metric::CPU_UTILIZATION.name.into(),
+        start: time(start),
+        end: time(start + HOUR_MS),
+        step: Some(convert::duration_from_ms(HOUR_MS)),
+        aggregate: v1::Aggregate::P95.into(),
+        ..Default::default()
+    };
+    let answer = cluster.state().await.query_range(request).await.unwrap().into_inner();
+    assert_eq!(answer.tier(), v1::Tier::Tier1h);
+    assert_eq!(answer.series[0].values, [29.5]);
     cluster.stop().await;
 }
 
