@@ -1,5 +1,6 @@
 // One chart: a figure of the page that says what it shows, and the uPlot that draws it.
 
+import { axes } from './axes.js';
 import { colour, faint, seriesColour } from './colours.js';
 import { byUnit } from './format.js';
 import { drawHeat } from './heat.js';
@@ -18,8 +19,8 @@ const words = (text) => text.split(' ').filter(Boolean);
 export class Chart {
   // `page` knows the range and takes what the viewer does: `bounds()`, `zoom(from, to)`, `pick(ms)`.
   constructor(figure, page) {
-    const { chart, draw, unit, metrics, by, only, below, sides, order, full } = figure.dataset;
-    Object.assign(this, { figure, page, id: chart, draw, unit, full: Number(full) });
+    const { chart, title, draw, unit, metrics, by, only, below, sides, order, full } = figure.dataset;
+    Object.assign(this, { figure, page, id: chart, title, draw, unit, full: Number(full) });
     this.metrics = words(metrics);
     this.by = words(by);
     this.only = words(only);
@@ -201,12 +202,7 @@ export class Chart {
   }
 
   axes() {
-    const font = '11px system-ui, sans-serif';
-    const line = { stroke: colour('soft'), font, ticks: { show: false } };
-    const grid = { stroke: colour('grid'), width: 1 };
-    const y = { ...line, size: 64, gap: 4, space: 34, grid };
-    y.values = (_, marks) => marks.map((mark) => (mark === 0 ? '0' : this.write(Math.abs(mark))));
-    if (this.unit.startsWith('bytes')) y.incrs = BYTE_STEPS;
+    const [x, y] = axes(this.unit, this.write);
     if (this.draw === 'heat') {
       y.grid = { show: false };
       y.splits = () => {
@@ -216,7 +212,6 @@ export class Chart {
       };
       y.values = (_, marks) => marks.map((mark) => this.series[Math.round(this.series.length - mark - 0.5)]?.name ?? '');
     }
-    const x = { ...line, size: 26, gap: 4, space: 70, grid: { show: false }, values: TIME_VALUES };
     return [x, y];
   }
 
@@ -326,19 +321,6 @@ export class Chart {
     this.figure.dataset.points = '0';
   }
 }
-
-// Binary steps, so that the axis says 512 MiB and not 477 MiB.
-const BYTE_STEPS = Array.from({ length: 60 }, (_, i) => 2 ** i);
-
-const TIME_VALUES = (plot, marks, _axis, _space, step) =>
-  marks.map((mark) => {
-    const date = new Date(mark * 1000);
-    if (step >= 86400) return date.toLocaleDateString(undefined, { month: 'short', day: 'numeric' });
-    const midnight = date.getHours() === 0 && date.getMinutes() === 0;
-    if (midnight && step >= 60) return date.toLocaleDateString(undefined, { weekday: 'short', day: 'numeric' });
-    const clock = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
-    return date.toLocaleTimeString(undefined, step < 60 ? { ...clock, second: '2-digit' } : clock);
-  });
 
 function swatch(one) {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');

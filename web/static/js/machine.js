@@ -62,6 +62,21 @@ onColoursChanged(() => {
   }
 });
 
+// Links, pictures and tables of what is shown.
+document.getElementById('charts').addEventListener('click', async (event) => {
+  const button = event.target.closest('[data-take]');
+  if (!button) return;
+  const { chart } = button.closest('.chart');
+  if (!chart.plot) return;
+  const { take } = await import('./take.js');
+  const words = button.textContent;
+  setText(button, await take(button.dataset.take, chart, { bounds, name: page.dataset.name }));
+  setTimeout(() => {
+    setText(button, words);
+    button.closest('details').open = false;
+  }, 1200);
+});
+
 let loaded = false;
 let painting = false;
 let painted = 0;

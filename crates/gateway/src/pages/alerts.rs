@@ -32,6 +32,8 @@ struct AlertsPage {
     page: Page,
     /// Why something is missing here, or what a button did.
     said: String,
+    /// Whether the service answered: nothing is said about alerts by one that did not.
+    reached: bool,
     active: Vec<Active>,
     history: Vec<Line>,
     rules: Vec<Rule>,
@@ -123,6 +125,7 @@ async fn show(shared: &Shared, uri: &Uri, said: String) -> Response {
     let history = history.unwrap_or_default().incidents;
     let template = AlertsPage {
         page: Page::new(shared, uri, "alerts"),
+        reached: problem.is_none(),
         said: problem.unwrap_or(said),
         active: active
             .unwrap_or_default()

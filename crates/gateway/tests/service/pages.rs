@@ -81,6 +81,25 @@ async fn the_machine_page_has_numbers_processes_facts_events_and_a_place_for_eac
 }
 
 #[tokio::test]
+async fn every_chart_can_be_taken_away_as_link_picture_and_table() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let page = dashboard.get(&format!("/machines/{}", machine_id(0))).await;
+    let charts = page.body.matches("<figure class=\"chart").count();
+    assert!(charts > 10);
+    for kind in ["link", "png", "csv"] {
+        assert_eq!(page.body.matches(&format!("data-take=\"{kind}\"")).count(), charts, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_alert_service_nothing_is_said_to_be_well() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let page = dashboard.get("/alerts").await;
+    assert!(page.body.contains("The alert service is not part of this server."));
+    assert!(!page.body.contains("Nothing is wrong"));
+}
+
+#[tokio::test]
 async fn hostile_names_are_text_on_every_page() {
     let dashboard = Dashboard::with_machines(8).await;
     let paths = [

@@ -1,0 +1,42 @@
+// The axes of a chart: steps that people count in, and as much room as the longest label needs.
+
+import { colour } from './colours.js';
+
+const FONT = '11px system-ui, sans-serif';
+// Charts of usual values have their left edges in one line.
+const ROOM_MIN = 64;
+const ROOM_STEP = 12;
+const GAP = 4;
+
+const ruler = new OffscreenCanvas(1, 1).getContext('2d');
+
+// Grows in steps and never shrinks: a chart must not twitch because its longest label changed.
+function room(plot, labels, at) {
+  ruler.font = FONT;
+  const longest = Math.max(0, ...(labels ?? []).map((label) => ruler.measureText(label).width));
+  const wanted = longest + 2 * GAP;
+  const more = Math.max(0, Math.ceil((wanted - ROOM_MIN) / ROOM_STEP)) * ROOM_STEP;
+  return Math.max(plot.axes[at]._size ?? 0, ROOM_MIN + more);
+}
+
+export function axes(unit, write) {
+  const line = { stroke: colour('soft'), font: FONT, ticks: { show: false }, gap: GAP };
+  const x = { ...line, size: 26, space: 70, grid: { show: false }, values: TIME_VALUES };
+  const y = { ...line, size: room, space: 34, grid: { stroke: colour('grid'), width: 1 } };
+  y.values = (_, marks) => marks.map((mark) => (mark === 0 ? '0' : write(Math.abs(mark))));
+  if (unit.startsWith('bytes')) y.incrs = BYTE_STEPS;
+  return [x, y];
+}
+
+// Binary steps, so that the axis says 512 MiB and not 477 MiB.
+const BYTE_STEPS = Array.from({ length: 60 }, (_, i) => 2 ** i);
+
+const TIME_VALUES = (plot, marks, _axis, _space, step) =>
+  marks.map((mark) => {
+    const date = new Date(mark * 1000);
+    if (step >= 86400) return date.toLocaleDateString(undefined, { month: 'short', day: 'numeric' });
+    const midnight = date.getHours() === 0 && date.getMinutes() === 0;
+    if (midnight && step >= 60) return date.toLocaleDateString(undefined, { weekday: 'short', day: 'numeric' });
+    const clock = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
+    return date.toLocaleTimeString(undefined, step < 60 ? { ...clock, second: '2-digit' } : clock);
+  });
