@@ -18,7 +18,8 @@ use crate::config::Config;
 use crate::ingest::{Dock, Ingest};
 use crate::maintenance::{LastUsage, Maintenance};
 use crate::metrics::Metrics;
-use crate::query::{Desk, Dispatch, Hub, Query};
+use crate::pace::Pace;
+use crate::query::{Desk, Dispatch, Hub, Query, Server};
 use crate::roll::Roll;
 use crate::roll::keeper::Keeper;
 use crate::roll::pulse::Patience;
@@ -37,6 +38,7 @@ pub struct Aggregator {
     keeper: Keeper,
     registrar: Registrar,
     maintenance: Maintenance,
+    pace: Pace,
 }
 
 impl Aggregator {
@@ -50,7 +52,7 @@ impl Aggregator {
         metrics: &mut MetricsRegistry,
     ) -> anyhow::Result<Self> {
         config.check()?;
-        let Stores { live, events, history, registry, .. } = stores;
+        let Stores { live, events, history, registry, conditions, .. } = stores;
         let metrics = Metrics::register(metrics);
         let records =
             registry.machines().await.context("failed to read the register of machines")?;
@@ -67,6 +69,8 @@ impl Aggregator {
         let hub = Arc::new(Hub::default());
         let subscription = events.subscribe().await.context("failed to read the event stream")?;
         let dispatch = Dispatch { hub: hub.clone(), subscription, metrics: metrics.clone() };
+        let pace = Pace::new(metrics.clone());
+        let server = Server::new(&config, pace.clone(), conditions);
         let dock = Dock {
             name: config.name,
             live: live.clone(),
@@ -89,6 +93,7 @@ impl Aggregator {
             hub,
             usage: usage.clone(),
             metrics: metrics.clone(),
+            server,
             stopping,
         };
         let query = Query(Arc::new(desk));
@@ -107,7 +112,16 @@ impl Aggregator {
         };
         let keeper = Keeper { roll: roll.clone(), live, events, metrics: metrics.clone() };
         let registrar = Registrar { roll, registry, metrics };
-        Ok(Self { dock: Arc::new(dock), query, dispatch, writer, keeper, registrar, maintenance })
+        Ok(Self {
+            dock: Arc::new(dock),
+            query,
+            dispatch,
+            writer,
+            keeper,
+            registrar,
+            maintenance,
+            pace,
+        })
     }
 
     /// `CollectorService` and `StateService`, with their limits on messages.
@@ -131,8 +145,9 @@ impl Aggregator {
     /// # Errors
     /// A part that ended before its time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { dock, query: _, dispatch, writer, keeper, registrar, maintenance } = self;
+        let Self { dock, query: _, dispatch, writer, keeper, registrar, maintenance, pace } = self;
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+        tokio::spawn(pace.run(dock.stopping.clone()));
         let mut writer = tokio::spawn(writer.run(draining.clone()));
         let mut keeper = tokio::spawn(keeper.run(closing.clone()));
         let mut registrar = tokio::spawn(registrar.run(closing.clone()));

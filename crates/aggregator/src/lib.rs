@@ -14,9 +14,11 @@ mod config;
 mod ingest;
 mod maintenance;
 mod metrics;
+mod pace;
 mod query;
 mod roll;
 mod settings;
+mod timing;
 mod writer;
 
 pub use aggregator::Aggregator;

@@ -6,8 +6,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
+
+use crate::timing::Timing;
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
@@ -23,8 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) backlog_items: Counter,
     pub(crate) resent_items: Counter,
     pub(crate) acknowledged: Counter,
-    pub(crate) ack_latency: Histogram,
-    pub(crate) commit_duration: Histogram,
+    pub(crate) ack_latency: Timing,
+    pub(crate) commit_duration: Timing,
     pub(crate) commit_failures: Counter,
     pub(crate) queue_items: Gauge,
     pub(crate) queue_bytes: Gauge,
@@ -37,7 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) machines: Family<Status, Gauge>,
     pub(crate) history_bytes: Gauge,
     pub(crate) maintenance_failures: Counter,
-    pub(crate) query_duration: Histogram,
+    pub(crate) query_duration: Timing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,8 +59,16 @@ pub(crate) struct Status {
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("muster_aggregator");
-        // 1 ms to 16 s.
-        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let mut seconds = |name: &str, help: &str| {
+            let timing = Timing::default();
+            registry.register(name, help, timing.histogram());
+            timing
+        };
+        let ack_latency =
+            seconds("ack_latency_seconds", "From the receipt of an item to its acknowledgement");
+        let commit_duration = seconds("commit_duration_seconds", "Time that a commit took");
+        let query_duration =
+            seconds("range_query_duration_seconds", "Time that a range query took");
         let mut r = |name: &str, help: &str| {
             add(registry, name, help, Counter::<u64, AtomicU64>::default())
         };
@@ -122,25 +131,48 @@ impl Metrics {
                 Family::default(),
             ),
             machines: add(registry, "machines", "Machines known, by status", Family::default()),
-            ack_latency: add(
-                registry,
-                "ack_latency_seconds",
-                "From the receipt of an item to its acknowledgement",
-                seconds(),
-            ),
-            commit_duration: add(
-                registry,
-                "commit_duration_seconds",
-                "Time that a commit took",
-                seconds(),
-            ),
-            query_duration: add(
-                registry,
-                "range_query_duration_seconds",
-                "Time that a range query took",
-                seconds(),
-            ),
+            ack_latency,
+            commit_duration,
+            query_duration,
         }
+    }
+}
+
+/// Why items are refused, as `rejected_items` names it.
+const REJECTIONS: [&str; 6] =
+    ["invalid", "unknown_layout", "too_old", "too_new", "limit", "unavailable"];
+
+impl Metrics {
+    /// What goes in and through, by name.
+    pub(crate) fn flows(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("frames", self.frames.get()),
+            ("samples", self.samples.get()),
+            ("acknowledged_items", self.acknowledged.get()),
+            ("backlog_items", self.backlog_items.get()),
+            ("resent_items", self.resent_items.get()),
+        ]
+    }
+
+    /// What was refused, dropped or failed, by name; also what never occurred.
+    pub(crate) fn troubles(&self) -> Vec<(String, u64)> {
+        let rejected = REJECTIONS.map(|reason| {
+            let count = self.rejected.get(&Reason { reason }).map_or(0, |count| count.get());
+            (format!("rejected_items.{reason}"), count)
+        });
+        let others = [
+            ("late_frames", &self.late_frames),
+            ("commit_failures", &self.commit_failures),
+            ("abandoned_items", &self.abandoned),
+            ("reader_frames_dropped", &self.reader_frames_dropped),
+            ("events_missed", &self.events_missed),
+            ("live_failures", &self.live_failures),
+            ("maintenance_failures", &self.maintenance_failures),
+            ("refused_streams", &self.refused_streams),
+            ("fenced_streams", &self.fenced_streams),
+        ];
+        let others = others.map(|(name, count)| (name.to_owned(), count.get()));
+        rejected.into_iter().chain(others).collect()
     }
 }
 

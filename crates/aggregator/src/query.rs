@@ -22,10 +22,12 @@ mod filter;
 mod hub;
 mod past;
 mod range;
+mod server;
 mod stream;
 mod watch;
 
 pub(crate) use hub::{Dispatch, Hub};
+pub(crate) use server::Server;
 
 /// The service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,6 +43,7 @@ pub(crate) struct Desk {
     pub(crate) hub: Arc<Hub>,
     pub(crate) usage: LastUsage,
     pub(crate) metrics: Metrics,
+    pub(crate) server: Server,
     /// The aggregator ends: streams of answers end too.
     pub(crate) stopping: CancellationToken,
     /// Range queries that may be worked on now.
@@ -115,6 +118,13 @@ impl StateService for Query {
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         past::events(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_server_status(
+        &self,
+        _: Request<v1::GetServerStatusRequest>,
+    ) -> Result<Response<v1::GetServerStatusResponse>, Status> {
+        Ok(Response::new(server::answer(&self.0)))
     }
 }
 

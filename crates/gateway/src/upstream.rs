@@ -66,6 +66,10 @@ impl Upstream {
         within(self.state.clone().list_events(request)).await
     }
 
+    pub(crate) async fn server_status(&self) -> Result<v1::GetServerStatusResponse, Status> {
+        within(self.state.clone().get_server_status(v1::GetServerStatusRequest {})).await
+    }
+
     /// The deadline is on the beginning of the stream; the stream itself may be quiet for ever.
     pub(crate) async fn watch(
         &self,

@@ -3,6 +3,7 @@
 mod event;
 mod machine;
 mod process;
+mod server;
 mod totals;
 
 use prost_types::Timestamp;
@@ -13,6 +14,7 @@ use crate::format;
 pub(crate) use event::{EventJson, EventLine};
 pub(crate) use machine::{MachineJson, MachineLine};
 pub(crate) use process::{ProcessJson, ProcessLine, ProcessSort, matches as process_matches};
+pub(crate) use server::ServerLines;
 pub(crate) use totals::Totals;
 
 /// An instant for a template: exact for machines, relative for people.

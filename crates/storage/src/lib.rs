@@ -26,6 +26,7 @@ pub mod secret;
 pub mod sqlite;
 
 mod breaker;
+mod condition;
 mod error;
 mod stores;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod testing;
 
 pub use alerting::Alerting;
 pub use breaker::Breaker;
+pub use condition::{Condition, Conditions, Connections};
 pub use config::Config;
 pub use error::StorageError;
 pub use events::EventStream;

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, Postgres, Transaction};
 
-use crate::StorageError;
 use crate::breaker::Breaker;
 use crate::secret::Secret;
+use crate::{Connections, StorageError};
 
 pub(crate) mod copy;
 pub(crate) mod failure;
@@ -96,10 +96,10 @@ impl Timescale {
         self.breaker.clone()
     }
 
-    /// Connections in use, and all there are.
-    pub fn connections(&self) -> (usize, usize) {
-        let all = self.pool.size() as usize;
-        (all.saturating_sub(self.pool.num_idle()), all)
+    pub fn connections(&self) -> Connections {
+        let open = self.pool.size() as usize;
+        let busy = Some(open.saturating_sub(self.pool.num_idle()));
+        Connections { open, busy, max: self.pool.options().get_max_connections() as usize }
     }
 
     /// Does what a port was asked for, within the time that a call may take, unless the server is known to be
@@ -138,8 +138,7 @@ impl Timescale {
 
 impl fmt::Debug for Timescale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (busy, all) = self.connections();
-        f.debug_struct("Timescale").field("busy", &busy).field("connections", &all).finish()
+        f.debug_struct("Timescale").field("connections", &self.connections()).finish()
     }
 }
 

@@ -15,9 +15,9 @@ use fred::types::config::{Config as FredConfig, ReconnectPolicy, UnresponsiveCon
 use model::MachineId;
 use serde::Deserialize;
 
-use crate::StorageError;
 use crate::breaker::Breaker;
 use crate::secret::Secret;
+use crate::{Connections, StorageError};
 
 pub(crate) mod keys;
 pub(crate) mod layouts;
@@ -93,6 +93,12 @@ impl Redis {
 
     pub fn breaker(&self) -> Arc<Breaker> {
         self.breaker.clone()
+    }
+
+    pub(crate) fn connections(&self) -> Connections {
+        let clients = self.pool.clients();
+        let open = clients.iter().filter(|client| client.is_connected()).count();
+        Connections { open, busy: None, max: clients.len() }
     }
 
     /// The connection of this machine: always the same one, so that calls for one machine keep their

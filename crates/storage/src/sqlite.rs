@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Sqlite, SqlitePool, Transaction};
 
-use crate::StorageError;
+use crate::{Connections, StorageError};
 
 mod error;
 mod json;
@@ -95,6 +95,14 @@ impl Database {
             #[cfg(test)]
             scratch: None,
         }))
+    }
+
+    /// Of readers and the writer together.
+    pub(crate) fn connections(&self) -> Connections {
+        let pools = [&self.writer, &self.readers];
+        let open: usize = pools.iter().map(|pool| pool.size() as usize).sum();
+        let idle: usize = pools.iter().map(|pool| pool.num_idle()).sum();
+        Connections { open, busy: Some(open.saturating_sub(idle)), max: READERS as usize + 1 }
     }
 
     pub fn path(&self) -> &Path {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::StorageError;
 use crate::alerting::{Alerting, SqliteAlerting};
 use crate::breaker::Breaker;
+use crate::condition::{Backend, Conditions};
 use crate::config::{Config, EventsKind, HistoryConfig, HistoryKind, LiveKind};
 use crate::events::{EventStream, LocalEvents, RedisEvents};
 use crate::history::{History, Retention, SqliteHistory, TimescaleHistory};
@@ -25,6 +26,7 @@ pub struct Stores {
     pub alerting: Arc<dyn Alerting>,
     /// Tell which servers are down; empty when all stores are embedded.
     pub breakers: Vec<Arc<Breaker>>,
+    pub conditions: Conditions,
 }
 
 /// Opens the stores; embedded ones keep their files in `data_dir`, which is created where it is missing.
@@ -33,32 +35,55 @@ pub struct Stores {
 /// `CannotOpen`, with a hint, when a person must look.
 pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageError> {
     let mut servers = Servers::default();
+    let mut conditions = Conditions::default();
     let live: Arc<dyn LiveState> = match &config.live {
-        LiveKind::Memory => Arc::new(MemoryLive::default()),
-        LiveKind::Redis(redis) => Arc::new(RedisLive::new(servers.redis(redis).await?)),
+        LiveKind::Memory => {
+            conditions.add("live state", Backend::Memory);
+            Arc::new(MemoryLive::default())
+        }
+        LiveKind::Redis(redis) => {
+            let redis = servers.redis(redis).await?;
+            conditions.add("live state", Backend::Redis(redis.clone()));
+            Arc::new(RedisLive::new(redis))
+        }
     };
     let events: Arc<dyn EventStream> = match &config.events {
-        EventsKind::Local => Arc::new(LocalEvents::default()),
-        EventsKind::Redis(redis) => Arc::new(RedisEvents::open(servers.redis(redis).await?).await?),
+        EventsKind::Local => {
+            conditions.add("event stream", Backend::Memory);
+            Arc::new(LocalEvents::default())
+        }
+        EventsKind::Redis(redis) => {
+            let redis = servers.redis(redis).await?;
+            conditions.add("event stream", Backend::Redis(redis.clone()));
+            Arc::new(RedisEvents::open(redis).await?)
+        }
     };
     let database = Database::open(&file(&config.history, data_dir)?).await?;
     let retention = Retention::from(&config.history);
     let (history, registry): (Arc<dyn History>, Arc<dyn Registry>) = match &config.history.kind {
-        HistoryKind::Sqlite => (
-            Arc::new(SqliteHistory::new(database.clone(), retention)),
-            Arc::new(SqliteRegistry::new(database.clone())),
-        ),
+        HistoryKind::Sqlite => {
+            conditions.add("history", Backend::Sqlite(database.clone()));
+            conditions.add("registry", Backend::Sqlite(database.clone()));
+            (
+                Arc::new(SqliteHistory::new(database.clone(), retention)),
+                Arc::new(SqliteRegistry::new(database.clone())),
+            )
+        }
         HistoryKind::Timescale(timescale) => {
             let timescale = Timescale::open(timescale).await?;
             servers.breakers.push(timescale.breaker());
+            conditions.add("history", Backend::Timescale(timescale.clone()));
+            conditions.add("registry", Backend::Timescale(timescale.clone()));
             (
                 Arc::new(TimescaleHistory::new(timescale.clone(), retention)),
                 Arc::new(TimescaleRegistry::new(timescale)),
             )
         }
     };
+    conditions.add("alerts", Backend::Sqlite(database.clone()));
     let alerting = Arc::new(SqliteAlerting::new(database));
-    Ok(Stores { live, events, history, registry, alerting, breakers: servers.breakers })
+    let breakers = servers.breakers;
+    Ok(Stores { live, events, history, registry, alerting, breakers, conditions })
 }
 
 /// Servers that were connected to; one that serves two ports is connected to once.

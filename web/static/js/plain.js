@@ -11,5 +11,5 @@ if (document.documentElement.dataset.page === 'health') {
   setInterval(() => {
     const panel = document.querySelector('.health');
     if (!document.hidden && panel && !panel.contains(document.activeElement)) htmx.trigger(panel, 'refresh');
-  }, 10000);
+  }, 5000);
 }

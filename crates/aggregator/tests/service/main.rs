@@ -11,6 +11,7 @@ mod fencing;
 mod neighbours;
 mod questions;
 mod refusals;
+mod server_status;
 mod settings;
 mod shutdown;
 mod status;

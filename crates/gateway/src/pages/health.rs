@@ -1,6 +1,6 @@
 //! `/about/health`: how Muster itself is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use crate::api::now_ms;
 use crate::format;
 use crate::gateway::Shared;
 use crate::live::{Figures, Link};
-use crate::view::{EventLine, MachineLine, When, seconds};
+use crate::view::{EventLine, MachineLine, ServerLines, When, seconds};
 
 /// Machines whose gaps are asked for: those that are in trouble come first.
 const MACHINES_ASKED: usize = 25;
@@ -31,6 +31,11 @@ struct HealthPage {
     link_since: Option<When>,
     link_reason: String,
     gateway: Vec<(&'static str, String, bool)>,
+    server: ServerLines,
+    /// What is worth a look; empty when all is well.
+    worries: Vec<String>,
+    /// Of collectors, with how many machines have each; the oldest first.
+    versions: Vec<(String, usize)>,
     collectors: Vec<Collector>,
     gaps: Vec<(String, String, EventLine)>,
     problem: String,
@@ -135,17 +140,66 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         let trouble = |c: &Collector| (c.lost() > 0.0, !c.machine.is_heard(), c.skewed);
         trouble(b).cmp(&trouble(a)).then_with(|| a.machine.name.cmp(&b.machine.name))
     });
-    let gaps = gaps(&shared, &collectors, now).await;
+    let (gaps, server) =
+        tokio::join!(gaps(&shared, &collectors, now), shared.upstream.server_status());
+    let server = match server {
+        Ok(answer) => ServerLines::new(answer, now),
+        Err(status) => ServerLines::unknown(&status),
+    };
     html(&HealthPage {
         page: Page::new(&shared, &uri, "health"),
         link,
         link_since: since.map(|ms| When::new(now, ms)),
         link_reason,
         gateway: gateway_lines(shared.hub.figures()),
+        worries: worries(link, &server, &collectors, &gaps, now),
+        server,
+        versions: versions(&collectors),
         collectors,
         gaps,
         problem,
     })
+}
+
+/// In one line what a person should know first.
+fn worries(
+    link: &str,
+    server: &ServerLines,
+    collectors: &[Collector],
+    gaps: &[(String, String, EventLine)],
+    now: i64,
+) -> Vec<String> {
+    let mut worries = Vec::new();
+    if link != "connected" {
+        worries.push(format!("The aggregator is {link}"));
+    }
+    if !server.problem.is_empty() {
+        worries.push("the aggregator does not tell how it is".to_owned());
+    }
+    for store in server.stores.iter().filter(|store| !store.down.is_empty()) {
+        worries.push(format!("{} is down ({})", store.name, store.holds));
+    }
+    for queue in server.queues.iter().filter(|queue| !queue.level.is_empty()) {
+        worries.push(format!("{} at {} %", queue.name.to_lowercase(), queue.percent));
+    }
+    let recent = |line: &EventLine| line.when.as_ref().is_some_and(|w| w.ms > now - 24 * HOUR_MS);
+    let losing: BTreeSet<&str> = (collectors.iter().filter(|c| c.lost() > 0.0))
+        .map(|c| c.machine.id.as_str())
+        .chain(gaps.iter().filter(|(_, _, line)| recent(line)).map(|(id, ..)| id.as_str()))
+        .collect();
+    if !losing.is_empty() {
+        let machines = if losing.len() == 1 { "machine" } else { "machines" };
+        worries.push(format!("{} {machines} lost data in the last 24 hours", losing.len()));
+    }
+    worries
+}
+
+fn versions(collectors: &[Collector]) -> Vec<(String, usize)> {
+    let mut counts = BTreeMap::new();
+    for collector in collectors.iter().filter(|c| !c.version.is_empty()) {
+        *counts.entry(collector.version.clone()).or_default() += 1;
+    }
+    counts.into_iter().collect()
 }
 
 /// Words, value, and whether it is worth a look.
