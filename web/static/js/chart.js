@@ -1,7 +1,7 @@
 // One chart: a figure of the page that says what it shows, and the uPlot that draws it.
 
 import { axes } from './axes.js';
-import { colour, faint, seriesColour } from './colours.js';
+import { PALETTE, colour, faint, seriesColour } from './colours.js';
 import { byUnit } from './format.js';
 import { drawHeat } from './heat.js';
 import { setText } from './page.js';
@@ -11,6 +11,8 @@ const SERIES_MAX = 24;
 // Rows of a heat map may be as thin as a pixel.
 const ROWS_MAX = 256;
 const BAND_SERIES_MAX = 4;
+// Beyond the palette, lines of one colour differ by their dashes.
+const DASHES = [undefined, [7, 3], [2, 3]];
 // Lines that are not data of their own but what the data are measured against.
 const REFERENCES = ['system.cpu.logical.count', 'system.memory.limit'];
 
@@ -29,6 +31,7 @@ export class Chart {
     this.sides = below ? sides.split(' ') : null;
     this.plotElement = figure.querySelector('.plot');
     this.legend = figure.querySelector('.legend');
+    this.names = Number(figure.dataset.names) || 14;
     this.write = byUnit[unit] ?? byUnit.number;
     this.visible = false;
     this.off = new Set();
@@ -88,7 +91,11 @@ export class Chart {
     }
     // Both directions of an interface have one colour.
     const names = [...new Set(series.filter((one) => !one.reference).map((one) => one.name))];
-    for (const one of series) one.colour = one.reference ? colour('faint') : seriesColour(one.name, names.indexOf(one.name));
+    for (const one of series) {
+      const place = names.indexOf(one.name);
+      one.colour = one.reference ? colour('faint') : seriesColour(one.name, place);
+      one.dash = DASHES[Math.floor(place / PALETTE) % DASHES.length];
+    }
     return series;
   }
 
@@ -119,7 +126,7 @@ export class Chart {
       label: one.name,
       stroke: this.draw === 'heat' ? null : one.colour,
       width: one.reference ? 1 : this.draw === 'stack' ? 1 : 1.4,
-      dash: one.reference ? [4, 4] : undefined,
+      dash: one.reference ? [4, 4] : one.dash,
       fill: this.fill(one, i),
       spanGaps: false,
       points: { show: false },
@@ -250,7 +257,7 @@ export class Chart {
     for (const name of this.off) if (!all.some((one) => one.name === name)) all.push({ name, colour: colour('faint') });
     const items = all
       .filter((one) => !names.includes(one.name) && names.push(one.name))
-      .slice(0, this.draw === 'heat' ? 0 : 14)
+      .slice(0, this.draw === 'heat' ? 0 : this.names)
       .map((one) => {
         const item = document.createElement('li');
         const button = document.createElement('button');

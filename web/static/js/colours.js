@@ -12,7 +12,7 @@ const MEANING = {
   user: 's0', system: 's1', nice: 's4', iowait: 's3', steal: 's7', softirq: 's6', irq: 's5', interrupt: 's5',
   used: 'memory', cached: 's4', buffers: 's5', free: 'track',
 };
-const PALETTE = 8;
+export const PALETTE = 8;
 
 export const seriesColour = (name, index) => colour(MEANING[name] ?? `s${index % PALETTE}`);
 

@@ -4,6 +4,7 @@ import * as format from './format.js';
 import { key } from './keys.js';
 import { changed, connect, on } from './live.js';
 import { places, write } from './fields.js';
+import { byGroup, groupOf, headings, summarise } from './groups.js';
 import { setText } from './page.js';
 import { Spark } from './spark.js';
 import { serverNow } from './times.js';
@@ -22,6 +23,7 @@ let whole = true;
 let adopted = false;
 let refreshing = false;
 let lastOrder = performance.now();
+let lastSummary = 0;
 let machines = Number(document.querySelector('[data-total=machines]').textContent);
 
 const observer = new IntersectionObserver(
@@ -62,12 +64,15 @@ function adopt() {
       rows.set(id, old);
       continue;
     }
-    const labels = [...element.querySelectorAll('[data-label]')].map((a) => a.dataset.label.toLowerCase());
+    const labelled = [...element.querySelectorAll('[data-label]')].map((a) => a.dataset.label);
+    const labels = labelled.map((label) => label.toLowerCase());
+    const grouping = new Map(labelled.map((label) => [label.slice(0, label.indexOf('=') + 1), label.slice(label.indexOf('=') + 1)]));
     const line = (name, full) => new Spark(element.querySelector(`[data-line=${name}] path`), full, drawnAt);
     rows.set(id, {
       id,
       element,
       labels,
+      grouping,
       name: element.querySelector('[data-field=name]').textContent,
       places: places(element),
       cpu: line('cpu', 1),
@@ -129,6 +134,8 @@ function filter() {
   const table = document.getElementById('machines');
   if (table) table.dataset.found = found;
   sayFound();
+  if (table && grouped()) summarise(table.tBodies[0], rows.values(), grouped(), values);
+  comparing?.refilter();
   const none = document.getElementById('none-fit');
   if (none) none.hidden = found > 0 || rows.size === 0;
 }
@@ -156,6 +163,7 @@ const KEYS = {
   uptime: (row) => row.up,
 };
 
+const grouped = () => choice('group')?.value ?? '';
 const choice = (name) => document.querySelector(`#filter [name=${name}]`);
 
 function order(now) {
@@ -163,6 +171,10 @@ function order(now) {
   const body = document.getElementById('machines')?.tBodies[0];
   if (!body) return;
   const live = sort !== 'name';
+  if (!now && whole && grouped() && performance.now() - lastSummary > 1000) {
+    lastSummary = performance.now();
+    summarise(body, rows.values(), grouped(), values);
+  }
   if (!now && (!live || performance.now() - lastOrder < ORDER_INTERVAL)) return;
   if (!now && (body.matches(':hover') || body.contains(document.activeElement))) return;
   if (!whole) {
@@ -175,7 +187,10 @@ function order(now) {
   const sign = choice('order').value === 'desc' ? -1 : 1;
   const byName = (a, b) => a.name.toLowerCase().localeCompare(b.name.toLowerCase());
   const value = (row) => KEYS[sort](values.get(row.id) ?? {});
+  const group = grouped();
   const sorted = [...rows.values()].sort((a, b) => {
+    const apart = group ? byGroup(groupOf(a, group), groupOf(b, group)) : 0;
+    if (apart !== 0) return apart;
     if (!live) return sign * byName(a, b);
     const [x, y] = [value(a), value(b)];
     if (x == null || y == null) return (x == null) - (y == null) || byName(a, b);
@@ -183,7 +198,7 @@ function order(now) {
   });
   // Only rows out of place are moved.
   let place = body.firstElementChild;
-  for (const { element } of sorted) {
+  for (const element of headed(sorted, body, group)) {
     if (place === element) place = place.nextElementSibling;
     else body.insertBefore(element, place);
   }
@@ -191,6 +206,33 @@ function order(now) {
     const chosen = head.dataset.sort === sort;
     head.ariaSort = chosen ? (sign < 0 ? 'descending' : 'ascending') : 'none';
   }
+}
+
+// Rows with their headings between them, in the order of the page.
+function headed(sorted, body, group) {
+  if (!group) return sorted.map((row) => row.element);
+  const known = headings(body);
+  let before = null;
+  return sorted.flatMap((row) => {
+    const name = groupOf(row, group);
+    const heading = name === before ? [] : [known.get(name)];
+    before = name;
+    // A machine whose status has no heading yet: the server makes one.
+    if (heading.includes(undefined)) refresh();
+    return [...heading, row.element].filter(Boolean);
+  });
+}
+
+// The chart of one metric over all machines; its code is loaded when it is first wanted.
+let comparing = null;
+async function compare() {
+  const wanted = choice('compare')?.value ?? '';
+  if (!wanted && !comparing) return;
+  comparing ??= await import('./compare.js');
+  comparing.compare(wanted, choice('span').value, () => {
+    const some = whole || choice('q').value.trim() !== '';
+    return some ? new Set([...rows.values()].filter((row) => !row.element.hidden).map((row) => row.id)) : null;
+  });
 }
 
 // The address says what is shown, so that it can be sent to somebody.
@@ -203,6 +245,9 @@ function remember() {
   put('q', document.getElementById('q').value.trim());
   put('sort', choice('sort').value, 'name');
   put('order', choice('order').value, 'asc');
+  put('group', grouped());
+  put('compare', choice('compare').value);
+  put('span', choice('compare').value && choice('span').value, '1h');
   put('view', document.querySelector('#filter [name=view]:checked').value);
   history.replaceState(null, '', address);
 }
@@ -219,6 +264,14 @@ fleet.addEventListener('input', (event) => {
     filter();
     remember();
   }
+  if (event.target.name === 'group') {
+    ask();
+    remember();
+  }
+  if (event.target.name === 'compare') {
+    compare();
+    remember();
+  }
   if (event.target.name === 'view') {
     document.getElementById('machines')?.classList.toggle('cards', event.target.value === 'cards');
     remember();
@@ -230,7 +283,12 @@ fleet.addEventListener('click', (event) => {
   const head = event.target.closest('th[data-sort] a');
   const label = event.target.closest('a[data-label]');
   const status = event.target.closest('a[data-status]');
-  if (head) {
+  const span = event.target.closest('[data-span]');
+  if (span) {
+    choice('span').value = span.dataset.span;
+    compare();
+    remember();
+  } else if (head) {
     event.preventDefault();
     const column = head.parentElement.dataset.sort;
     const again = choice('sort').value === column;
@@ -340,4 +398,5 @@ key('Escape', () => {
 });
 
 adopt();
+compare();
 connect(() => ({ rows: [...visible], all: whole }));

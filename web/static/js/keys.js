@@ -2,8 +2,9 @@
 
 const actions = new Map();
 
+// Who came last is asked first; an action that returns false leaves the key to those before it.
 export function key(name, action) {
-  actions.set(name, action);
+  actions.set(name, [action, ...(actions.get(name) ?? [])]);
 }
 
 const help = document.getElementById('help');
@@ -13,8 +14,7 @@ addEventListener('keydown', (event) => {
   const writing = event.target.closest?.('input, textarea, select, [contenteditable]');
   const inText = writing && !['radio', 'checkbox', 'button'].includes(writing.type);
   if (inText && event.key !== 'Escape') return;
-  const action = actions.get(event.key);
-  if (action && action(event) !== false) event.preventDefault();
+  if ((actions.get(event.key) ?? []).some((action) => action(event) !== false)) event.preventDefault();
 });
 
 const openHelp = () => help.showModal();

@@ -6,11 +6,11 @@ import { exactTime } from './format.js';
 const PADDING = 16;
 const LINE = 20;
 
-// `kind` is `link`, `png` or `csv`; `page` has the bounds that are shown and a name. Returns what to say.
+// `kind` is `link`, `png` or `csv`; `page` has the bounds that are shown, a name, and an address where that alone says it all. Returns what to say.
 export async function take(kind, chart, page) {
   const [from, to] = page.bounds().map(Math.round);
   const title = `${page.name} · ${chart.title}`;
-  if (kind === 'link') return copy(link(chart, from, to));
+  if (kind === 'link') return copy(page.address ?? link(chart, from, to));
   const file = `${page.name} ${chart.id} ${new Date(from).toISOString().slice(0, 19)}`.replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-/, '');
   if (kind === 'csv') save(`${file}.csv`, new Blob([table(chart, from, to)], { type: 'text/csv' }));
   else save(`${file}.png`, await picture(chart, title, from, to));

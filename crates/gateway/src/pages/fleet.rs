@@ -5,6 +5,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
 
+mod group;
+
+use group::Heading;
+
 use super::Page;
 use super::page::{html, is_htmx};
 use crate::api::{Params, now_ms};
@@ -48,6 +52,8 @@ struct Fleet {
     /// Where the next page begins.
     next: Option<usize>,
     totals: TotalsLine,
+    /// What can be grouped by.
+    groups: Vec<String>,
     choice: Choice,
     connecting: bool,
     now: i64,
@@ -56,7 +62,22 @@ struct Fleet {
 struct Row {
     machine: MachineLine,
     fits: bool,
+    /// On the first of each group.
+    heading: Option<Heading>,
 }
+
+/// What can be compared across machines: the key in the address and in `js/compare.js`, and words.
+const METRICS: [(&str, &str); 9] = [
+    ("cpu", "CPU"),
+    ("memory", "Memory"),
+    ("disk", "Fullest disk"),
+    ("received", "Network received"),
+    ("sent", "Network sent"),
+    ("read", "Disk read"),
+    ("written", "Disk written"),
+    ("load", "Load"),
+    ("temperature", "Temperature"),
+];
 
 impl Fleet {
     fn new(picture: &Picture, choice: Choice, now: i64) -> Self {
@@ -64,12 +85,22 @@ impl Fleet {
         let mut machines: Vec<_> =
             picture.rows.values().map(|row| MachineLine::new(&row.machine, now)).collect();
         choice.sort(&mut machines);
+        group::sort(&mut machines, &choice.group);
         let fits = |machine: &MachineLine| matches(machine, &choice.text);
         let found = machines.iter().filter(|machine| fits(machine)).count();
         let from = if whole { 0 } else { choice.from };
-        let shown = machines.into_iter().filter(|machine| whole || fits(machine));
-        let rows = shown.skip(from).take(ROWS).map(|machine| Row {
+        let mut headings = match choice.group.as_str() {
+            "" => Default::default(),
+            key => group::headings(machines.iter(), key, fits),
+        };
+        let mut shown = machines.into_iter().filter(|machine| whole || fits(machine));
+        // The page before has the heading of the group that goes on here.
+        if let Some(last) = from.checked_sub(1).and_then(|last| shown.by_ref().nth(last)) {
+            headings.remove(group::group_of(&last, &choice.group));
+        }
+        let rows = shown.take(ROWS).map(|machine| Row {
             fits: fits(&machine),
+            heading: headings.remove(group::group_of(&machine, &choice.group)),
             // Only rows that are sent are worth their lines.
             machine: match picture.rows.get(&machine.id) {
                 Some(row) => MachineLine::with_lines(row, now),
@@ -82,10 +113,16 @@ impl Fleet {
             whole,
             next: (!whole && from + ROWS < found).then_some(from + ROWS),
             totals: TotalsLine::new(&picture.totals),
+            groups: group::keys(picture),
             connecting: matches!(picture.link, Link::Connecting),
             choice,
             now,
         }
+    }
+
+    #[allow(clippy::unused_self, reason = "templates see only what belongs to a value")]
+    fn metrics(&self) -> &'static [(&'static str, &'static str)] {
+        &METRICS
     }
 }
 
@@ -96,6 +133,11 @@ struct Choice {
     sort: Column,
     descending: bool,
     cards: bool,
+    /// A label's name, or `status`; empty: no groups.
+    group: String,
+    /// One of `METRICS`, or empty, and how long back; only scripts use them.
+    compare: String,
+    span: String,
     /// First row of a large fleet.
     from: usize,
 }
@@ -149,7 +191,7 @@ pub(crate) async fn fleet(
 
 impl Choice {
     fn from_params(params: &Params) -> Result<Self, crate::api::ApiError> {
-        params.allow(&["q", "sort", "order", "view", "from"])?;
+        params.allow(&["q", "sort", "order", "view", "from", "group", "compare", "span"])?;
         let name = params.text("sort").unwrap_or("name");
         let column = COLUMNS.iter().find(|(_, key, _)| *key == name);
         Ok(Self {
@@ -157,6 +199,9 @@ impl Choice {
             sort: column.map_or(Column::Name, |(column, ..)| *column),
             descending: params.text("order") == Some("desc"),
             cards: params.text("view") == Some("cards"),
+            group: params.text("group").unwrap_or_default().to_owned(),
+            compare: params.text("compare").unwrap_or_default().to_owned(),
+            span: params.text("span").filter(|s| !s.is_empty()).unwrap_or("1h").to_owned(),
             from: params.number("from")?.unwrap_or(0),
         })
     }

@@ -35,6 +35,32 @@ async fn the_order_and_the_filter_of_the_address_hold_without_scripts() {
 }
 
 #[tokio::test]
+async fn machines_are_grouped_by_a_label_of_the_address_and_by_their_status() {
+    let dashboard = Dashboard::with_machines(8).await;
+    let place = |page: &str, what: &str| page.find(what).unwrap_or_else(|| panic!("no {what}"));
+    let page = dashboard.get("/?group=env&sort=cpu&order=desc").await.body;
+    let (dev, prod) = (place(&page, "data-group=\"dev\""), place(&page, "data-group=\"prod\""));
+    let db = place(&page, "db-primary</a>");
+    assert!(dev < prod && prod < db, "prod machines stand under their heading");
+    assert!(place(&page, "web-1</a>") < prod);
+    assert!(page[dev..].contains("6 machines"));
+    let page = dashboard.get("/?group=status").await.body;
+    assert!(page.contains("data-group=\"asleep\"") && page.contains("data-group=\"offline\""));
+    let page = dashboard.get("/?group=rack").await.body;
+    assert!(page.contains("no rack"), "machines without the label are said to be");
+}
+
+#[tokio::test]
+async fn a_group_that_goes_on_over_pages_has_one_heading() {
+    let dashboard = Dashboard::with_machines(250).await;
+    let headings = async |from: usize| {
+        let page = dashboard.get(&format!("/?group=env&from={from}")).await.body;
+        page.matches("class=\"group\"").count()
+    };
+    assert_eq!((headings(0).await, headings(100).await, headings(200).await), (1, 1, 0));
+}
+
+#[tokio::test]
 async fn a_large_fleet_comes_in_pages_that_keep_the_order_and_the_filter() {
     let dashboard = Dashboard::with_machines(250).await;
     let rows = |page: &str| page.matches("<tr data-machine-id=").count();
@@ -97,6 +123,25 @@ async fn without_an_alert_service_nothing_is_said_to_be_well() {
     let page = dashboard.get("/alerts").await;
     assert!(page.body.contains("The alert service is not part of this server."));
     assert!(!page.body.contains("Nothing is wrong"));
+}
+
+#[tokio::test]
+async fn the_health_page_tells_how_the_aggregator_is() {
+    let dashboard = Dashboard::with_machines(3).await;
+    let page = dashboard.get("/about/health").await;
+    for words in [
+        "2 machines lost data in the last 24 hours",
+        "Frames in",
+        "27/s",
+        "Out of order",
+        "SQLite",
+        "≤ 64 ms",
+    ] {
+        assert!(page.body.contains(words), "{words} is missing");
+    }
+    assert!(page.body.contains("<dt>Collectors 0.1.0</dt><dd>3 machines</dd>"), "{}", page.body);
+    // What never occurred is not worth a line.
+    assert!(!page.body.contains("Refused: too old"));
 }
 
 #[tokio::test]
