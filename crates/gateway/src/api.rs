@@ -1,5 +1,6 @@
 //! REST: what the pages show, as JSON.
 
+mod alerts;
 mod error;
 mod events;
 mod machines;
@@ -8,6 +9,7 @@ mod processes;
 mod query;
 mod window;
 
+pub(crate) use alerts::{alerts, thresholds};
 pub(crate) use error::{ApiError, not_found};
 pub(crate) use events::events;
 pub(crate) use machines::{machine, machines, state};

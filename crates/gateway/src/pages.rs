@@ -5,6 +5,7 @@ mod add;
 pub(crate) mod alerts;
 pub(crate) mod charts;
 mod events;
+mod filesystems;
 mod fleet;
 mod health;
 mod machine;
@@ -15,6 +16,7 @@ mod who;
 
 pub(crate) use add::add;
 pub(crate) use events::events;
+pub(crate) use filesystems::filesystems;
 pub(crate) use fleet::fleet;
 pub(crate) use health::health;
 pub(crate) use machine::machine;

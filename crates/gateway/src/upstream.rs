@@ -12,8 +12,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 mod alerts;
+mod containers;
 
 pub(crate) use alerts::Alerts;
+pub(crate) use containers::ContainerUse;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {

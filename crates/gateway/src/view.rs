@@ -1,6 +1,8 @@
 //! What is shown of a machine, in the form that templates and JSON need. Pure.
 
+mod arrange;
 mod event;
+mod forecast;
 mod machine;
 mod process;
 mod server;
@@ -11,8 +13,10 @@ use proto::v1;
 
 use crate::format;
 
+pub(crate) use arrange::{Arrange, ContainerLine};
 pub(crate) use event::{EventJson, EventLine};
-pub(crate) use machine::{MachineJson, MachineLine};
+pub(crate) use forecast::{Forecast, until_full};
+pub(crate) use machine::{MachineJson, MachineLine, level_of};
 pub(crate) use process::{ProcessJson, ProcessLine, ProcessSort, matches as process_matches};
 pub(crate) use server::ServerLines;
 pub(crate) use totals::Totals;

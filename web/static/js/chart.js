@@ -38,6 +38,8 @@ export class Chart {
     this.plot = null;
     this.drawn = [];
     this.marker = null;
+    // Drawn on top, each with the plot.
+    this.over = [];
     figure.chart = this;
   }
 
@@ -168,7 +170,10 @@ export class Chart {
         hooks: {
           setCursor: [() => this.writeLegend()],
           setSelect: [(plot) => this.selected(plot)],
-          draw: this.draw === 'heat' ? [(plot) => drawHeat(plot, this.values.ys)] : [],
+          draw: [
+            (plot) => this.draw === 'heat' && drawHeat(plot, this.values.ys),
+            (plot) => this.over.forEach((drawOver) => drawOver(plot)),
+          ],
         },
       },
       columns,

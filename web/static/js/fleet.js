@@ -1,5 +1,6 @@
 // The fleet page: rows that move while they are on the screen, a filter and an order in the address.
 
+import { watchAlerts, writeBadges } from './badges.js';
 import * as format from './format.js';
 import { key } from './keys.js';
 import { changed, connect, on } from './live.js';
@@ -397,6 +398,12 @@ key('Escape', () => {
   else document.activeElement?.blur();
 });
 
+function badges() {
+  for (const row of rows.values()) writeBadges(row.element.querySelector('[data-badges]'), row.id);
+}
+
 adopt();
 compare();
+watchAlerts(badges);
+document.addEventListener('htmx:after:swap', badges);
 connect(() => ({ rows: [...visible], all: whole }));

@@ -139,6 +139,8 @@ async function fill() {
     loaded = true;
     // Charts without a single series are none of this machine's.
     drawOneByOne([...charts]);
+    const { showThresholds } = await import('./thresholds.js');
+    showThresholds(charts, id, (metric) => store.of([metric])[0]?.v.at(-1));
   } catch (problem) {
     for (const chart of seen) chart.say(problem.message);
     setTimeout(fill, 5000);
@@ -291,6 +293,7 @@ setInterval(() => {
   if (processesVisible && !document.hidden && currentMoment() === null && !hovered) refreshProcesses();
 }, 2000);
 setInterval(() => document.hidden || htmx.trigger(document.getElementById('events'), 'refresh'), 15000);
+setInterval(() => document.hidden || htmx.trigger(document.getElementById('filesystems'), 'refresh'), 60000);
 
 let typing = 0;
 processForm.addEventListener('input', () => {
@@ -346,7 +349,7 @@ key('Escape', () => {
 key('/', () => processForm.elements.q.select());
 ['5m', '1h', '6h', '24h', '7d', '30d'].forEach((name, i) => key(String(i + 1), () => chooseNamed(name)));
 function chooseRow(step) {
-  const rows = [...processes.querySelectorAll('tbody tr')];
+  const rows = [...processes.querySelectorAll('tbody tr[data-pid]')];
   const at = rows.findIndex((row) => row.dataset.chosen !== undefined);
   if (at >= 0) delete rows[at].dataset.chosen;
   const next = rows[Math.min(Math.max(at + step, 0), rows.length - 1)];

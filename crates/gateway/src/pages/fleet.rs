@@ -5,8 +5,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
 
+mod badge;
 mod group;
 
+use badge::{Badge, Badges};
 use group::Heading;
 
 use super::Page;
@@ -64,6 +66,8 @@ struct Row {
     fits: bool,
     /// On the first of each group.
     heading: Option<Heading>,
+    /// What is wrong with it, the worst first.
+    badges: Vec<Badge>,
 }
 
 /// What can be compared across machines: the key in the address and in `js/compare.js`, and words.
@@ -80,7 +84,7 @@ const METRICS: [(&str, &str); 9] = [
 ];
 
 impl Fleet {
-    fn new(picture: &Picture, choice: Choice, now: i64) -> Self {
+    fn new(picture: &Picture, mut badges: Badges, choice: Choice, now: i64) -> Self {
         let whole = picture.rows.len() <= ROWS;
         let mut machines: Vec<_> =
             picture.rows.values().map(|row| MachineLine::new(&row.machine, now)).collect();
@@ -100,6 +104,7 @@ impl Fleet {
         }
         let rows = shown.take(ROWS).map(|machine| Row {
             fits: fits(&machine),
+            badges: badges.remove(&machine.id).unwrap_or_default(),
             heading: headings.remove(group::group_of(&machine, &choice.group)),
             // Only rows that are sent are worth their lines.
             machine: match picture.rows.get(&machine.id) {
@@ -180,7 +185,8 @@ pub(crate) async fn fleet(
         Err(error) => return error.into_response(),
     };
     let next = choice.from > 0;
-    let fleet = Fleet::new(&shared.hub.picture(), choice, now_ms());
+    let badges = badge::badges(&shared).await;
+    let fleet = Fleet::new(&shared.hub.picture(), badges, choice, now_ms());
     let page = Page::new(&shared, &uri, "fleet");
     match (is_htmx(&headers), next) {
         (true, true) => html(&FleetRows { page, fleet }),

@@ -9,6 +9,7 @@ use proto::v1;
 use super::Page;
 use super::charts::{CHARTS, Chart};
 use super::events::{Events, list_events};
+use super::filesystems::{Filesystems, list_filesystems};
 use super::page::{html, problem};
 use super::processes::{Processes, list_processes};
 use crate::api::{ApiError, Params, now_ms};
@@ -28,6 +29,7 @@ struct MachinePage {
     interval_ms: i64,
     processes: Processes,
     events: Events,
+    filesystems: Filesystems,
 }
 
 pub(crate) async fn machine(
@@ -51,9 +53,10 @@ async fn machine_page(
     let machine = shared.upstream.machine(name).await?;
     // The page will want it in a moment: let it fill while the page travels.
     let feed = shared.hub.feed(&machine.id);
-    let (processes, events) = tokio::join!(
+    let (processes, events, filesystems) = tokio::join!(
         list_processes(shared, &machine.id, params),
         list_events(shared, &machine.id),
+        list_filesystems(shared, &machine.id),
     );
     drop(feed);
     let now = now_ms();
@@ -72,6 +75,7 @@ async fn machine_page(
         // The page is worth showing without them.
         processes: processes.unwrap_or_else(Processes::unknown),
         events,
+        filesystems,
     })
 }
 

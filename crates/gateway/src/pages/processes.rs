@@ -11,10 +11,12 @@ use super::page::html;
 use crate::api::{ApiError, Params, now_ms};
 use crate::format;
 use crate::gateway::Shared;
-use crate::view::{ProcessLine, ProcessSort, When, millis, process_matches};
+use crate::view::{Arrange, ProcessLine, ProcessSort, When, millis, process_matches};
 
 /// Rows of the table. The others are found by a search or another order.
 const PROCESSES_SHOWN: usize = 25;
+/// Where they are grouped: a group without its members says little.
+const GROUPED_SHOWN: usize = 100;
 
 #[derive(Template)]
 #[template(path = "machine/processes.html")]
@@ -27,6 +29,7 @@ pub(crate) struct Processes {
     /// A moment was asked for, rather than now.
     pub(crate) at: Option<When>,
     pub(crate) sort: &'static str,
+    pub(crate) arrange: Arrange,
     pub(crate) text: String,
     pub(crate) counts: String,
     pub(crate) lines: Vec<ProcessLine>,
@@ -52,7 +55,7 @@ pub(crate) async fn list_processes(
     machine: &str,
     params: &Params,
 ) -> Result<Processes, ApiError> {
-    params.allow(&["sort", "q", "at", "range", "from", "to"])?;
+    params.allow(&["sort", "by", "q", "at", "range", "from", "to"])?;
     let now = now_ms();
     let at = params.time("at", now)?;
     let sort = match params.text("sort") {
@@ -72,6 +75,14 @@ pub(crate) async fn list_processes(
     answer.processes.retain(|process| process_matches(process, &text));
     sort.sort(&mut answer.processes);
     let found = answer.processes.len();
+    let arrange = Arrange::named(params.text("by"));
+    let contained = answer.processes.iter().any(|p| !p.container_id.is_empty());
+    let containers = match contained {
+        true => shared.upstream.container_names(machine).await,
+        false => Default::default(),
+    };
+    let shown = if arrange == Arrange::List { PROCESSES_SHOWN } else { GROUPED_SHOWN };
+    let processes = std::mem::take(&mut answer.processes);
     Ok(Processes {
         time: millis(answer.time.as_ref()).map(|ms| When::new(now, ms)),
         at: at.map(|ms| When::new(now, ms)),
@@ -79,11 +90,12 @@ pub(crate) async fn list_processes(
         text,
         counts: counts(&answer),
         found,
-        lines: answer
-            .processes
+        arrange,
+        lines: arrange
+            .place(processes, &containers)
             .into_iter()
-            .take(PROCESSES_SHOWN)
-            .map(|process| ProcessLine::new(process, now))
+            .take(shown)
+            .map(|placed| ProcessLine::new(placed, &containers, now))
             .collect(),
         problem: String::new(),
     })
@@ -106,6 +118,7 @@ impl Processes {
             time: None,
             at: None,
             sort: ProcessSort::default().name(),
+            arrange: Arrange::default(),
             text: String::new(),
             counts: String::new(),
             lines: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
-use model::UnixMillis;
+use model::{UnixMillis, metric};
 use proto::convert::timestamp_to_proto;
 use proto::v1;
 
@@ -13,6 +13,7 @@ use super::page::html;
 use crate::api::{ApiError, Params, now_ms};
 use crate::format;
 use crate::gateway::Shared;
+use crate::upstream::ContainerUse;
 use crate::view::{When, millis};
 
 /// What a moment is compared with.
@@ -60,7 +61,7 @@ async fn fragment(
     machine: &str,
     params: &Params,
 ) -> Result<WhoFragment, ApiError> {
-    params.allow(&["at", "q", "sort"])?;
+    params.allow(&["at", "q", "sort", "by"])?;
     let now = now_ms();
     params.required("at")?;
     let at = params.time("at", now)?.unwrap_or(now);
@@ -70,12 +71,32 @@ async fn fragment(
             at: Some(timestamp_to_proto(UnixMillis(ms))),
         })
     };
-    let (then, before) = tokio::join!(report(at), report(at - BEFORE_MS));
+    let containers = |metric: &'static metric::Metric| {
+        shared.upstream.containers_at(machine, metric, at, BEFORE_MS)
+    };
+    let (then, before, cpu, memory) = tokio::join!(
+        report(at),
+        report(at - BEFORE_MS),
+        containers(&metric::CONTAINER_CPU_USAGE),
+        containers(&metric::CONTAINER_MEMORY_USAGE),
+    );
     let then = then?;
     // Without it the rise is unknown, which is no reason to say nothing.
     let before = before.map(|answer| answer.processes).unwrap_or_default();
     let read = millis(then.time.as_ref()).map(|ms| When::new(now, ms));
-    Ok(WhoFragment { at: When::new(now, at), read, lists: lists(&then.processes, &before) })
+    let mut lists = lists(&then.processes, &before);
+    let containers = [
+        ("Containers: CPU", cpu, format::percent as Text),
+        ("Containers: memory", memory, format::bytes),
+    ];
+    for (title, uses, text) in containers {
+        // Many machines have none.
+        let lines = container_lines(uses.unwrap_or_default(), text);
+        if !lines.is_empty() {
+            lists.push(List { title, lines });
+        }
+    }
+    Ok(WhoFragment { at: When::new(now, at), read, lists })
 }
 
 type Measure = fn(&v1::Process) -> f64;
@@ -121,6 +142,27 @@ fn lines(then: &[v1::Process], before: &[v1::Process], measure: Measure, text: T
     top.into_iter().map(line).collect()
 }
 
+fn container_lines(mut uses: Vec<ContainerUse>, text: Text) -> Vec<Line> {
+    uses.retain(|container| container.then > 0.0);
+    uses.sort_by(|a, b| b.then.total_cmp(&a.then));
+    uses.truncate(SHOWN);
+    let line = |container: ContainerUse| {
+        let rise = container.then - container.before;
+        Line {
+            value: text(container.then),
+            rise: if rise > container.then * 0.1 {
+                format!("+{}", text(rise))
+            } else {
+                String::new()
+            },
+            name: container.name,
+            command_line: "a container".to_owned(),
+            pid: 0,
+        }
+    };
+    uses.into_iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +198,15 @@ mod tests {
         let before = [process(7, 100, 0.8)];
         let then = [process(7, 200, 0.8)];
         assert_eq!(rises(&then, &before), named(&[("p7", "+80 %")]));
+    }
+
+    #[test]
+    fn a_container_of_which_nothing_was_known_before_did_not_rise() {
+        let used = |name: &str, then, before| ContainerUse { name: name.to_owned(), then, before };
+        let uses = vec![used("calm", 0.2, 0.2), used("new", 0.5, f64::NAN), used("up", 0.9, 0.1)];
+        let lines = container_lines(uses, format::percent);
+        let rises: Vec<_> = lines.into_iter().map(|line| (line.name, line.rise)).collect();
+        assert_eq!(rises, named(&[("up", "+80 %"), ("new", ""), ("calm", "")]));
     }
 
     #[test]

@@ -58,13 +58,17 @@ impl Cell {
         (self.number.clamp(0.0, 1.0) * 100.0).round() as u8
     }
 
-    /// How much attention a ratio wants: nothing, `high` from 80 %, `full` from 92 %.
     pub(crate) fn level(&self) -> &'static str {
-        match self.number {
-            ratio if ratio >= 0.92 => "full",
-            ratio if ratio >= 0.80 => "high",
-            _ => "",
-        }
+        level_of(self.number)
+    }
+}
+
+/// How much attention this share wants: nothing, `high` from 80 %, `full` from 92 %.
+pub(crate) fn level_of(ratio: f64) -> &'static str {
+    match ratio {
+        ratio if ratio >= 0.92 => "full",
+        ratio if ratio >= 0.80 => "high",
+        _ => "",
     }
 }
 

@@ -1,9 +1,12 @@
 //! Processes, as rows and as JSON.
 
+use std::collections::HashMap;
+
 use proto::v1;
 use serde::{Deserialize, Serialize};
 
-use super::When;
+use super::arrange::Placed;
+use super::{ContainerLine, When};
 use crate::format;
 use crate::live::Number;
 
@@ -23,10 +26,15 @@ pub(crate) struct ProcessLine {
     pub(crate) write: String,
     pub(crate) threads: u32,
     pub(crate) started: Option<When>,
+    /// Ancestors above it, in a tree.
+    pub(crate) depth: usize,
+    /// What stands above it: the container that begins here.
+    pub(crate) heading: Option<ContainerLine>,
 }
 
 impl ProcessLine {
-    pub(crate) fn new(process: v1::Process, now_ms: i64) -> Self {
+    pub(crate) fn new(placed: Placed, containers: &HashMap<String, String>, now_ms: i64) -> Self {
+        let Placed { process, depth, heading } = placed;
         let rate = |v: f64| if v > 0.0 { format::bytes_rate(v) } else { "0".to_owned() };
         let started = process.start_time_unix_ms;
         Self {
@@ -38,7 +46,12 @@ impl ProcessLine {
             write: rate(process.disk_write_bytes_per_second),
             threads: process.threads,
             started: (started > 0).then(|| When::new(now_ms, started)),
-            container: process.container_id.chars().take(12).collect(),
+            container: match containers.get(&process.container_id) {
+                Some(name) => name.clone(),
+                None => process.container_id.chars().take(12).collect(),
+            },
+            depth,
+            heading,
             name: process.name,
             command_line: process.command_line,
             user: process.user,

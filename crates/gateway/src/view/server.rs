@@ -152,8 +152,7 @@ impl QueueLine {
             0 => 0.0,
             max => value as f64 / max as f64,
         };
-        let fullest =
-            share(queue.items, queue.items_max).max(share(queue.bytes, queue.bytes_max));
+        let fullest = share(queue.items, queue.items_max).max(share(queue.bytes, queue.bytes_max));
         Self {
             name,
             items: of(queue.items, queue.items_max, format::number),

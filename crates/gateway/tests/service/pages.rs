@@ -126,6 +126,46 @@ async fn without_an_alert_service_nothing_is_said_to_be_well() {
 }
 
 #[tokio::test]
+async fn filesystems_have_their_size_and_are_not_said_to_fill_up_when_they_do_not() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let page = dashboard.get(&format!("/machines/{}", machine_id(0))).await.body;
+    let fragment = dashboard.get(&format!("/machines/{}/filesystems", machine_id(0))).await.body;
+    for part in [&page, &fragment] {
+        let line = |mountpoint: &str| {
+            let begin = format!("<th scope=\"row\" title=\"{mountpoint}\"");
+            let at = part.find(&begin).unwrap_or_else(|| panic!("no {mountpoint}"));
+            &part[at..at + part[at..].find("</tr>").unwrap()]
+        };
+        assert!(line("/").contains("256 GiB"), "{}", line("/"));
+        assert!(line("/").contains(">–</td>"), "{}", line("/"));
+        // It grows from a third to nearly all within a week.
+        let backups = line("/backups");
+        assert!(backups.contains(">today</td>") || backups.contains(">in "), "{backups}");
+    }
+}
+
+#[tokio::test]
+async fn processes_are_shown_as_a_tree_and_by_container() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let path = format!("/machines/{}/processes", machine_id(0));
+    let list = dashboard.get(&path).await.body;
+    assert!(!list.contains("class=\"d1\"") && !list.contains("class=\"group\""));
+    let tree = dashboard.get(&format!("{path}?by=tree")).await.body;
+    assert!(tree.contains("class=\"d1\""), "{tree}");
+    let by_container = dashboard.get(&format!("{path}?by=containers")).await.body;
+    assert!(by_container.contains("<b>postgres</b>"), "{by_container}");
+    assert!(by_container.contains("no container"));
+}
+
+#[tokio::test]
+async fn who_did_it_names_containers_too() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let page = dashboard.get(&format!("/machines/{}/who?at=-60s", machine_id(0))).await.body;
+    assert!(page.contains("Containers: CPU") && page.contains("grafana"), "{page}");
+    assert!(!page.contains(HOSTILE));
+}
+
+#[tokio::test]
 async fn the_health_page_tells_how_the_aggregator_is() {
     let dashboard = Dashboard::with_machines(3).await;
     let page = dashboard.get("/about/health").await;

@@ -188,6 +188,20 @@ fn series(i: usize) -> Vec<(v1::SeriesDescriptor, Value)> {
             Box::new(move |t| short(level + wave(i, t / 50) * 0.02)),
         );
     }
+    let week = 7.0 * 86_400_000.0;
+    put(
+        &metric::FILESYSTEM_UTILIZATION,
+        &[("system.filesystem.mountpoint", "/backups")],
+        // Grows all the time; its beginning is a week before whatever is asked last.
+        Box::new(move |t| short(0.3 + 0.6 * ((t - now_ms()) as f64 / week + 1.0).clamp(0.0, 1.0))),
+    );
+    for mount in ["/", "/home", "/var/lib/data", "/backups"] {
+        put(
+            &metric::FILESYSTEM_LIMIT,
+            &[("system.filesystem.mountpoint", mount)],
+            Box::new(move |_| 256.0 * 1024f64.powi(3)),
+        );
+    }
     for device in ["nvme0n1", "sda"] {
         for (direction, pace) in [("read", 2e6), ("write", 6e6)] {
             let pace = if device == "sda" { pace / 5.0 } else { pace };
@@ -233,7 +247,8 @@ fn series(i: usize) -> Vec<(v1::SeriesDescriptor, Value)> {
         Box::new(move |t| (wave(i, t) * 9.0).round()),
     );
     for name in ["postgres", "grafana", HOSTILE] {
-        let labels = [("container.id", name), ("container.name", name)];
+        let id = if name == "postgres" { "f00dcafe1234beef" } else { name };
+        let labels = [("container.id", id), ("container.name", name)];
         put(&metric::CONTAINER_CPU_USAGE, &labels, Box::new(move |t| short(wave(name.len(), t))));
         put(
             &metric::CONTAINER_MEMORY_USAGE,
@@ -516,7 +531,7 @@ impl StateService for Synthetic {
         let names = ["postgres", "rustc", "nginx", "stress-ng", "bash", HOSTILE, "sshd", "systemd"];
         let process = |(n, name): (usize, &&str)| v1::Process {
             pid: 400 + n as u32 * 37,
-            parent_pid: 1,
+            parent_pid: if n == 3 { 400 } else { 1 },
             name: name.to_string(),
             command_line: format!(
                 "/usr/bin/{name} --config /etc/{name}.conf --token *** {HOSTILE}"
