@@ -4,8 +4,10 @@
 
 mod synthetic;
 
+mod budget;
 mod live;
 mod pages;
+mod prefix;
 mod rest;
 
 use std::net::SocketAddr;
