@@ -9,6 +9,7 @@ mod bench;
 mod browser;
 mod checks;
 mod footprint;
+mod screenshots;
 mod services;
 mod shell;
 
@@ -23,6 +24,7 @@ Usage: cargo xtask COMMAND
   bench [ROUNDS]
                  the same load on Muster, VictoriaMetrics and Prometheus, side by side; write
                  docs/reference/performance.md
+  screenshots    take the pictures of the README from the real pages, into docs/images
   check          formatting, dependency rules, lints, documentation
   ci             check, then test
 ";
@@ -48,6 +50,7 @@ fn run(args: &[String]) -> Result<()> {
         ("services", command) => services::run(command),
         ("bench", rest) => bench::run(rest),
         ("footprint", rest) => footprint::run(rest),
+        ("screenshots", []) => screenshots::run(),
         ("check", []) => checks::all(),
         ("ci", []) => checks::all().and_then(|()| test(&[])),
         ("help" | "--help" | "-h", _) => {

@@ -175,6 +175,11 @@ fn series(i: usize) -> Vec<(v1::SeriesDescriptor, Value)> {
             Box::new(move |t| (memory * share * (0.95 + 0.1 * wave(i + 9, t / 7))).round()),
         );
     }
+    put(
+        &metric::MEMORY_UTILIZATION,
+        &[],
+        Box::new(move |t| short(0.35 + 0.6 * wave(i + 9, t / 7))),
+    );
     put(&metric::MEMORY_LIMIT, &[], Box::new(move |_| memory));
     put(
         &metric::PAGING_USAGE,
