@@ -106,12 +106,17 @@ impl Picture {
         let revision = self.revision + 1;
         let mut rows = self.rows.clone();
         for (id, row) in &mut rows {
-            let (Some(cpu), network) = (past.cpu.get(id), past.network.get(id)) else { continue };
-            let network = network.cloned().unwrap_or_else(|| row.network.clone());
+            let (cpu, network) = (past.cpu.get(id), past.network.get(id));
+            if cpu.is_none() && network.is_none() {
+                continue;
+            }
+            let filled = |line: &Spark, past: Option<&Spark>| {
+                past.map_or_else(|| line.clone(), |p| line.filled_by(p))
+            };
             *row = Arc::new(Row {
                 machine: row.machine.clone(),
-                cpu: cpu.clone(),
-                network,
+                cpu: filled(&row.cpu, cpu),
+                network: filled(&row.network, network),
                 revision,
                 json: OnceLock::new(),
             });
@@ -166,22 +171,28 @@ impl Follower {
             Ok(stream) => stream,
             Err(status) => return (false, status.message().to_owned()),
         };
-        let mut heard = false;
-        while let Some(message) = stream.next().await {
-            match message {
-                Ok(message) => {
-                    self.replace(|picture| picture.after(message));
-                    if !heard {
-                        heard = true;
-                        self.replace(|p| p.linked(Link::Up { since_ms: now_ms() }));
-                        let past = Past::ask(&self.upstream).await;
-                        self.replace(|picture| picture.backfilled(past));
-                    }
+        let (mut heard, mut asking) = (false, false);
+        // Beside the stream: the present does not wait for history.
+        let mut past = std::pin::pin!(Past::ask(&self.upstream));
+        loop {
+            let message = tokio::select! {
+                message = stream.next() => message,
+                past = &mut past, if asking => {
+                    asking = false;
+                    self.replace(|picture| picture.backfilled(past));
+                    continue;
                 }
-                Err(status) => return (heard, status.message().to_owned()),
+            };
+            match message {
+                Some(Ok(message)) => self.replace(|picture| picture.after(message)),
+                Some(Err(status)) => return (heard, status.message().to_owned()),
+                None => return (heard, "the aggregator ended the stream".to_owned()),
+            }
+            if !heard {
+                (heard, asking) = (true, true);
+                self.replace(|p| p.linked(Link::Up { since_ms: now_ms() }));
             }
         }
-        (heard, "the aggregator ended the stream".to_owned())
     }
 
     fn replace(&self, next: impl FnOnce(&Picture) -> Picture) {

@@ -56,14 +56,26 @@ impl Spark {
     pub(crate) fn values(&self, now_ms: i64) -> Vec<Option<f32>> {
         let last = now_ms.div_euclid(BUCKET_MS);
         let first = last - BUCKETS as i64 + 1;
-        (first..=last)
-            .map(|number| {
-                let back = usize::try_from(self.newest - number).ok()?;
-                let index = self.buckets.len().checked_sub(back + 1)?;
-                let bucket = self.buckets[index];
-                (bucket.count > 0).then(|| bucket.sum / bucket.count as f32)
-            })
-            .collect()
+        (first..=last).map(|number| self.at(number)).collect()
+    }
+
+    fn at(&self, number: i64) -> Option<f32> {
+        let back = usize::try_from(self.newest - number).ok()?;
+        let index = self.buckets.len().checked_sub(back + 1)?;
+        let bucket = self.buckets[index];
+        (bucket.count > 0).then(|| bucket.sum / bucket.count as f32)
+    }
+
+    /// This line, and what another one has where this one has nothing.
+    pub(crate) fn filled_by(&self, other: &Self) -> Self {
+        let mut filled = self.clone();
+        let oldest = other.newest - other.buckets.len() as i64 + 1;
+        for number in (oldest..=other.newest).rev() {
+            if let (None, Some(value)) = (self.at(number), other.at(number)) {
+                filled.add(number * BUCKET_MS, value.into());
+            }
+        }
+        filled
     }
 
     /// The same as an SVG path in a box of [`BUCKETS`] by `height`. `full` is the value at the top, at
@@ -139,6 +151,23 @@ mod tests {
         assert_eq!(spark.values(7_200_000).iter().flatten().count(), 0);
         spark.add(0, f64::NAN);
         assert_eq!(spark.buckets.len(), 1);
+    }
+
+    #[test]
+    fn what_was_heard_stays_when_the_past_comes_in() {
+        let spark = |values: &[(i64, f64)]| {
+            let mut spark = Spark::default();
+            values.iter().for_each(|(bucket, value)| spark.add(bucket * BUCKET_MS, *value));
+            spark
+        };
+        let (heard, past) =
+            (spark(&[(9, 9.0), (11, 11.0)]), spark(&[(7, 1.0), (9, 2.0), (10, 3.0)]));
+        let expected = [Some(1.0), None, Some(9.0), Some(3.0), Some(11.0)];
+        let filled = heard.filled_by(&past).values(11 * BUCKET_MS);
+        assert_eq!(filled[BUCKETS - 5..], expected);
+        assert_eq!(filled.iter().flatten().count(), 4);
+        let filled = Spark::default().filled_by(&past).values(10 * BUCKET_MS);
+        assert_eq!(filled[BUCKETS - 4..], [Some(1.0), None, Some(2.0), Some(3.0)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::Dashboard;
-use crate::synthetic::machine_id;
+use crate::synthetic::{Synthetic, machine_id};
 
 struct Page(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -50,6 +50,20 @@ async fn open_from(dashboard: &Dashboard, origin: &str) -> Result<(), u16> {
         Err(Error::Http(answer)) => Err(answer.status().as_u16()),
         Err(error) => panic!("{error}"),
     }
+}
+
+#[tokio::test]
+async fn the_fleet_moves_while_history_does_not_answer() {
+    let fleet = Synthetic::new(1);
+    fleet.hang_history();
+    let dashboard = Dashboard::start(gateway::Config::default(), fleet.clone(), fleet.link()).await;
+    let mut page = Page::open(&dashboard).await;
+    page.show(json!({"rows": [machine_id(0)]})).await;
+    let first = page.next("fleet", |_| true).await;
+    // Well before a question to history is given up.
+    let moved = |fleet: &Value| fleet["rows"][0]["cpu"] != first["rows"][0]["cpu"];
+    let moves = tokio::time::timeout(Duration::from_secs(8), page.next("fleet", moved));
+    moves.await.expect("the fleet stands still");
 }
 
 #[tokio::test]

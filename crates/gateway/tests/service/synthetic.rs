@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::f64::consts::TAU;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::Stream;
@@ -26,6 +26,8 @@ struct Inner {
     /// How many streams were opened, to see that viewers share them.
     watches: AtomicU64,
     metric_streams: AtomicU64,
+    /// History does not answer.
+    history_hangs: AtomicBool,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -39,12 +41,17 @@ impl Synthetic {
             machines: machines.into(),
             watches: AtomicU64::new(0),
             metric_streams: AtomicU64::new(0),
+            history_hangs: AtomicBool::new(false),
         }))
     }
 
     /// A link to it without a socket.
     pub(crate) fn link(&self) -> proto::Link {
         proto::Link::new(StateServiceServer::new(self.clone()))
+    }
+
+    pub(crate) fn hang_history(&self) {
+        self.0.history_hangs.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn add_machine(&self) {
@@ -378,6 +385,9 @@ impl StateService for Synthetic {
         &self,
         request: Request<v1::QueryRangeRequest>,
     ) -> Answer<v1::QueryRangeResponse> {
+        if self.0.history_hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         let request = request.into_inner();
         let (Some(start), Some(end)) = (&request.start, &request.end) else {
             return Err(Status::invalid_argument("start: required"));
