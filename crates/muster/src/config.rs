@@ -59,7 +59,9 @@ impl Flags {
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
         let config = read(self.config.as_deref())?;
         let filter = self.log.as_deref().unwrap_or(&config.log.filter);
-        daemon::logging::init(self.log_format.unwrap_or(config.log.format), filter)?;
+        // What is chosen stands behind, so that it wins.
+        let filter = format!("{},{filter}", storage::redis::QUIET);
+        daemon::logging::init(self.log_format.unwrap_or(config.log.format), &filter)?;
         Ok(config)
     }
 

@@ -27,6 +27,11 @@ use layouts::Layouts;
 
 pub(crate) const STORE: &str = "redis";
 
+/// For the log's filter, in front of what was chosen: each of the client's connections tells every failed
+/// attempt as an error of its own, where the breaker says once that the server is away, and once that it is
+/// back.
+pub const QUIET: &str = "fred=off";
+
 /// How to reach the server.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
