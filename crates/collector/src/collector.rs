@@ -1,7 +1,8 @@
 //! Who runs when: one task reads the machine, another delivers, and a short queue lies between them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
 
 use model::{EventKind, Labels, MachineEvent, MachineId, Payload, UnixMillis};
 use tokio::sync::{mpsc, watch};
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::delivery::{Batch, Delivery, Introduction};
 use crate::logs::Logs;
+use crate::power::{self, Outlook, Power};
 use crate::probe::{Prober, Readings};
 use crate::settings::Settings;
 use crate::spool::{Limits, Spool};
@@ -20,6 +22,9 @@ use crate::{CollectorStats, facts, identity};
 
 /// Readings that wait for the disk. When there are more, ticks are missed, and counted.
 const BATCHES_MAX: usize = 4;
+/// How long nothing is read before a sleep that was announced, time asleep not counted. Sleep comes within
+/// seconds; if it does not, and nobody says so, life goes on.
+const BEFORE_SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Reads this machine and delivers what it read, until it is told to stop.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ pub struct Collector {
     delivery: Delivery,
     batches: (mpsc::Sender<Batch>, mpsc::Receiver<Batch>),
     stats: Arc<CollectorStats>,
+    outlook: watch::Sender<Outlook>,
     state_dir: StateDir,
 }
 
@@ -38,6 +44,9 @@ pub struct Collector {
 struct Sampler {
     prober: Prober,
     settings: watch::Receiver<Settings>,
+    outlook: watch::Receiver<Outlook>,
+    /// Whether the aggregator is being told that the machine sleeps.
+    suspend_told: Arc<AtomicBool>,
     own: Config,
     stats: Arc<CollectorStats>,
 }
@@ -65,10 +74,19 @@ impl Collector {
         let prober = Prober::new(config.prober(state_dir.path()), Arc::clone(&stats));
         let (asked, settings) = watch::channel(Settings::own(config.interval.get()));
         let introduction = Introduction { machine_id, labels, facts: facts::read, clock };
-        let delivery = Delivery::new(introduction, spool, target, asked, Arc::clone(&stats));
-        let sampler = Sampler { prober, settings, own: config, stats: Arc::clone(&stats) };
+        let (outlook, expected) = watch::channel(Outlook::default());
+        let delivery =
+            Delivery::new(introduction, spool, target, asked, expected.clone(), Arc::clone(&stats));
+        let sampler = Sampler {
+            prober,
+            settings,
+            outlook: expected,
+            suspend_told: Arc::default(),
+            own: config,
+            stats: Arc::clone(&stats),
+        };
         let batches = mpsc::channel(BATCHES_MAX);
-        Ok(Self { machine_id, sampler, logs, delivery, batches, stats, state_dir })
+        Ok(Self { machine_id, sampler, logs, delivery, batches, stats, outlook, state_dir })
     }
 
     pub fn machine_id(&self) -> MachineId {
@@ -89,6 +107,10 @@ impl Collector {
             state_dir = %self.state_dir.path().display(),
             "collecting"
         );
+        let told = Arc::clone(&self.sampler.suspend_told);
+        let stats = self.stats;
+        let is_delivered = move || stats.spool_items() == 0;
+        let _power = Power::follow(power::system_bus(), self.outlook, told, is_delivered);
         let (batches, delivered) = self.batches;
         let stop_logs = shutdown.child_token();
         let logs = self.logs.start(&stop_logs)?;
@@ -123,6 +145,16 @@ impl Sampler {
                     }
                     continue;
                 }
+                () = is_sent_to_sleep(&mut self.outlook) => {
+                    let event = Payload::Event(event(EventKind::Suspend, "going to sleep".to_owned()));
+                    let batch = Batch { layouts: Vec::new(), payloads: vec![event] };
+                    if batches.send(batch).await.is_err() {
+                        return;
+                    }
+                    self.sleep(&shutdown).await;
+                    ticker = Ticker::new(interval, clock());
+                    continue;
+                }
                 missed = ticker.tick() => missed,
             };
             if missed > 0 {
@@ -139,6 +171,18 @@ impl Sampler {
         }
     }
 
+    /// Reads nothing until the machine is awake again: a frame would say that it is.
+    async fn sleep(&mut self, shutdown: &CancellationToken) {
+        self.suspend_told.store(true, Relaxed);
+        let awake = self.outlook.wait_for(|outlook| *outlook != Outlook::Sleeps);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = awake => {}
+            () = tokio::time::sleep(BEFORE_SLEEP_MAX) => {}
+        }
+        self.suspend_told.store(false, Relaxed);
+    }
+
     /// Applies what the aggregator asks for; returns the interval now in force.
     fn apply(&mut self) -> std::time::Duration {
         let settings = self.settings.borrow_and_update().clone();
@@ -152,6 +196,16 @@ impl Sampler {
     }
 }
 
+/// Waits until it is announced that the machine sleeps. Cancel safe.
+async fn is_sent_to_sleep(outlook: &mut watch::Receiver<Outlook>) {
+    while outlook.changed().await.is_ok() {
+        if *outlook.borrow_and_update() == Outlook::Sleeps {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
 fn batch(readings: Readings) -> Batch {
     let Readings { layouts, frames, processes, events } = readings;
     // Events first: they explain what the frames show.
@@ -162,14 +216,64 @@ fn batch(readings: Readings) -> Batch {
 }
 
 fn started() -> MachineEvent {
-    MachineEvent {
-        time: clock(),
-        kind: EventKind::CollectorStart,
-        detail: format!("collector {} started", env!("CARGO_PKG_VERSION")),
-        attributes: Labels::empty(),
-    }
+    event(EventKind::CollectorStart, format!("collector {} started", env!("CARGO_PKG_VERSION")))
+}
+
+fn event(kind: EventKind, detail: String) -> MachineEvent {
+    MachineEvent { time: clock(), kind, detail, attributes: Labels::empty() }
 }
 
 fn clock() -> UnixMillis {
     UnixMillis::from(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::Span;
+
+    use super::*;
+    use crate::probe::ProberConfig;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn sampler(outlook: watch::Receiver<Outlook>, settings: watch::Receiver<Settings>) -> Sampler {
+        let own = Config { interval: Span(Duration::from_millis(100)), ..Config::default() };
+        let stats = Arc::new(CollectorStats::default());
+        let prober = Prober::new(ProberConfig::default(), Arc::clone(&stats));
+        Sampler { prober, settings, outlook, suspend_told: Arc::default(), own, stats }
+    }
+
+    async fn next(batches: &mut mpsc::Receiver<Batch>) -> Vec<Payload> {
+        let batch = tokio::time::timeout(PATIENCE, batches.recv()).await.expect("in time");
+        batch.expect("it runs").payloads
+    }
+
+    fn is_suspend(payload: &Payload) -> bool {
+        matches!(payload, Payload::Event(event) if event.kind == EventKind::Suspend)
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_about_to_sleep_says_so_last() {
+        let (outlook, expected) = watch::channel(Outlook::default());
+        let (sender, mut batches) = mpsc::channel(BATCHES_MAX);
+        let (asked, settings) = watch::channel(Settings::own(Duration::from_millis(100)));
+        let sampler = sampler(expected, settings);
+        let told = Arc::clone(&sampler.suspend_told);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(sampler.run(sender, shutdown.clone()));
+        outlook.send_replace(Outlook::Sleeps);
+        while !next(&mut batches).await.iter().any(is_suspend) {}
+        let silent = tokio::time::timeout(Duration::from_millis(500), batches.recv()).await;
+        assert!(silent.is_err(), "{silent:?}");
+        assert!(told.load(Relaxed));
+        // Awake again, or never asleep: either way it goes on, once.
+        outlook.send_replace(Outlook::Stays);
+        for _ in 0..3 {
+            assert!(!next(&mut batches).await.iter().any(is_suspend));
+        }
+        assert!(!told.load(Relaxed));
+        shutdown.cancel();
+        tokio::time::timeout(PATIENCE, running).await.expect("in time").expect("no panic");
+        drop(asked);
+    }
 }

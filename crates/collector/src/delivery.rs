@@ -16,6 +16,7 @@ use tonic::Status;
 
 use crate::CollectorStats;
 use crate::logs::LogBatch;
+use crate::power::Outlook;
 use crate::session::{Session, ranges};
 use crate::settings::Settings;
 use crate::spool::{Spool, Synced};
@@ -54,6 +55,7 @@ pub(crate) struct Delivery {
     uplink: Uplink,
     stream: Option<Stream>,
     settings: watch::Sender<Settings>,
+    outlook: watch::Receiver<Outlook>,
     stats: Arc<CollectorStats>,
     syncing: Option<JoinHandle<Synced>>,
 }
@@ -61,7 +63,8 @@ pub(crate) struct Delivery {
 /// A stream that was welcomed.
 #[derive(Debug)]
 struct Stream {
-    outgoing: mpsc::Sender<Bytes>,
+    /// Absent when this side has said all that it has to say.
+    outgoing: Option<mpsc::Sender<Bytes>>,
     session: Session,
     /// Whether asking the session for the next message may find one.
     may_send: bool,
@@ -73,10 +76,11 @@ impl Delivery {
         spool: Spool,
         target: Target,
         settings: watch::Sender<Settings>,
+        outlook: watch::Receiver<Outlook>,
         stats: Arc<CollectorStats>,
     ) -> Self {
         let uplink = Uplink::new(target, Instant::now());
-        Self { introduction, spool, uplink, stream: None, settings, stats, syncing: None }
+        Self { introduction, spool, uplink, stream: None, settings, outlook, stats, syncing: None }
     }
 
     /// Runs until `batches` ends; then says goodbye and closes the spool. What comes of `logs` does not
@@ -101,7 +105,8 @@ impl Delivery {
                 _ = housekeeping.tick() => self.keep_house(),
             }
         }
-        self.say_goodbye(v1::goodbye::Reason::Stopped).await;
+        let reason = goodbye_reason(*self.outlook.borrow());
+        self.say_goodbye(reason).await;
         self.stream = None;
         if self.syncing.is_some() {
             let synced = finished(&mut self.syncing).await;
@@ -153,7 +158,7 @@ impl Delivery {
                 self.spool.acknowledge(ranges(&welcome.acknowledged));
                 self.apply(welcome.settings.unwrap_or_default());
                 let session = Session::new(Arc::clone(&self.stats), now);
-                self.stream = Some(Stream { outgoing, session, may_send: true });
+                self.stream = Some(Stream { outgoing: Some(outgoing), session, may_send: true });
             }
             Event::Message(message) => self.on_answer(message, now),
             Event::Ended(status) => self.lose_stream(&status, now),
@@ -242,7 +247,8 @@ impl Delivery {
         }
     }
 
-    /// Sends what is fresh, then goodbye, and waits a moment for the last acknowledgements. What is not
+    /// Sends what is fresh, then goodbye, and waits a moment for the last acknowledgements and for the
+    /// aggregator to end the stream. Before it does, hanging up could overtake the goodbye. What is not
     /// acknowledged by then stays in the spool.
     async fn say_goodbye(&mut self, reason: v1::goodbye::Reason) {
         let goodbye = v1::Goodbye { reason: reason.into() };
@@ -251,10 +257,10 @@ impl Delivery {
         let deadline = tokio::time::sleep(FAREWELL);
         tokio::pin!(deadline);
         while let Some(stream) = &mut self.stream {
-            if goodbye.is_none() && !stream.session.has_in_flight() {
-                return;
+            stream.may_send = true;
+            if goodbye.is_none() {
+                stream.outgoing = None;
             }
-            stream.may_send = goodbye.is_some();
             tokio::select! {
                 () = &mut deadline => return,
                 permit = permit(self.stream.as_ref()) => {
@@ -273,12 +279,23 @@ impl Delivery {
     }
 }
 
+/// Why the collector ends, as far as it is known. Sleep ends no process.
+fn goodbye_reason(outlook: Outlook) -> v1::goodbye::Reason {
+    match outlook {
+        Outlook::Stays | Outlook::Sleeps => v1::goodbye::Reason::Stopped,
+        Outlook::GoesDown => v1::goodbye::Reason::Shutdown,
+        Outlook::Reboots => v1::goodbye::Reason::Reboot,
+    }
+}
+
 type Permit = mpsc::OwnedPermit<Bytes>;
 
 /// Room for one message; never while there is nothing to send. `None` when the stream is gone.
 async fn permit(stream: Option<&Stream>) -> Option<Permit> {
     match stream {
-        Some(stream) if stream.may_send => stream.outgoing.clone().reserve_owned().await.ok(),
+        Some(Stream { outgoing: Some(outgoing), may_send: true, .. }) => {
+            outgoing.clone().reserve_owned().await.ok()
+        }
         _ => std::future::pending().await,
     }
 }

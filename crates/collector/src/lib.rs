@@ -18,6 +18,7 @@ mod collector;
 mod config;
 mod delivery;
 mod logs;
+mod power;
 mod redact;
 mod session;
 mod settings;

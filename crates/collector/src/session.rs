@@ -262,10 +262,6 @@ impl Session {
         self.acknowledged_any
     }
 
-    pub(crate) fn has_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
-    }
-
     fn pop_fresh(&mut self) -> Option<Record> {
         let record = self.fresh.pop_front()?;
         self.fresh_bytes -= record.body.len();

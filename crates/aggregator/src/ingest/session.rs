@@ -243,8 +243,12 @@ impl Session {
             }
             Some(Message::Goodbye(goodbye)) => {
                 self.tell_roll();
-                let goodbye = match goodbye.reason() {
-                    GoodbyeReason::Stopped | GoodbyeReason::Shutdown => Goodbye::Stopped,
+                let reason = goodbye.reason();
+                tracing::info!(machine.id = %self.machine, reason = reason.as_str_name(), "collector said goodbye");
+                let goodbye = match reason {
+                    GoodbyeReason::Stopped | GoodbyeReason::Shutdown | GoodbyeReason::Reboot => {
+                        Goodbye::Stopped
+                    }
                     GoodbyeReason::Suspend => Goodbye::Suspended,
                     GoodbyeReason::Moving | GoodbyeReason::Unspecified => Goodbye::Moving,
                 };

@@ -133,6 +133,7 @@ impl Hub {
 struct Collector {
     batches: mpsc::Sender<Batch>,
     settings: watch::Receiver<Settings>,
+    outlook: watch::Sender<Outlook>,
     stats: Arc<CollectorStats>,
     running: JoinHandle<()>,
 }
@@ -150,11 +151,14 @@ impl Collector {
             clock: || UnixMillis(1_000),
         };
         let spool = spool.expect("opens");
-        let delivery = Delivery::new(introduction, spool, target, asked, Arc::clone(&stats));
+        let (outlook, expected) = watch::channel(Outlook::default());
+        let delivery =
+            Delivery::new(introduction, spool, target, asked, expected, Arc::clone(&stats));
         let (batches, delivered) = mpsc::channel(4);
         Self {
             batches,
             settings,
+            outlook,
             stats,
             running: tokio::spawn(delivery.run(delivered, mpsc::channel(1).1)),
         }
@@ -433,4 +437,30 @@ async fn waking_up_connects_anew_at_once() {
         .expect("without waiting");
     peer.welcome(&[], v1::Settings::default()).await;
     assert!(matches!(peer.item().await.1, Kind::MachineEvent(_)));
+}
+
+#[tokio::test]
+async fn a_goodbye_says_why_as_far_as_it_is_known() {
+    use v1::goodbye::Reason;
+    for (outlook, expected) in [
+        (Outlook::Stays, Reason::Stopped),
+        (Outlook::GoesDown, Reason::Shutdown),
+        (Outlook::Reboots, Reason::Reboot),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut hub = Hub::start().await;
+        let collector = Collector::start(dir.path(), &[url(&hub)]);
+        let mut peer = hub.peer().await;
+        peer.welcome(&[], v1::Settings::default()).await;
+        eventually("it is connected", || collector.stats.connects() == 1).await;
+        collector.outlook.send_replace(outlook);
+        // Nothing waits for its acknowledgement: the goodbye alone must get there.
+        let stopping = tokio::spawn(collector.stop());
+        let (_, kind) = peer.next().await.expect("open");
+        let Kind::Goodbye(goodbye) = kind else { panic!("{kind:?}") };
+        assert_eq!(goodbye.reason(), expected);
+        assert!(peer.next().await.is_none(), "the goodbye is the last word");
+        drop(peer);
+        stopping.await.expect("it ends");
+    }
 }
