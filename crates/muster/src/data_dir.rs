@@ -33,7 +33,7 @@ impl DataDir {
 
     fn hold(path: PathBuf) -> anyhow::Result<Self> {
         let advice = "choose a directory that this user may write to with --data-dir";
-        std::fs::create_dir_all(&path)
+        create_private(&path)
             .with_context(|| format!("failed to make the data directory {}", path.display()))
             .hint(advice)?;
         let lock = File::options()
@@ -59,6 +59,15 @@ impl DataDir {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Command lines and logs of every machine are kept here: nobody else may read them. A directory that is
+/// there already is left as its owner made it.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 fn is_root() -> bool {
@@ -108,6 +117,17 @@ mod tests {
         check(true, &[("HOME", "/root")], Some("/var/lib/muster"));
         check(true, &[("XDG_DATA_HOME", "/d")], Some("/d/muster"));
         check(false, &[], None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_is_made_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("data");
+        DataDir::hold(path.clone()).expect("is made");
+        let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{mode:o}");
     }
 
     #[test]
