@@ -106,6 +106,18 @@ impl Default for ProberConfig {
     }
 }
 
+impl ProberConfig {
+    /// The procfs directory of a process that sees the machine's own mounts and network. From within a
+    /// container, that is the first process of the procfs that was mounted into it.
+    pub(crate) fn vantage(&self) -> PathBuf {
+        self.proc_root.join(if self.is_own_procfs() { "self" } else { "1" })
+    }
+
+    pub(crate) fn is_own_procfs(&self) -> bool {
+        self.proc_root.as_os_str() == "/proc"
+    }
+}
+
 /// When a reading began, by both clocks. Rates use the monotonic one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At {

@@ -67,6 +67,19 @@ fn prober_with(probes: &'static [Entry], config: ProberConfig) -> Prober {
     prober
 }
 
+/// What one probe reads under a configuration.
+pub(super) fn read_once(
+    open: fn(&Setup) -> Box<dyn Probe>,
+    config: ProberConfig,
+) -> (Layout, Vec<f64>) {
+    let vitals = Arc::new(Vitals::new([].into_iter()));
+    let mut probe = open(&Setup { config, stats: Arc::default(), vitals });
+    let mut sheet = Sheet::default();
+    let at = At { wall: UnixMillis(1), instant: Instant::now() };
+    probe.read(at, &mut sheet).expect("reads");
+    sheet.finish().expect("valid").filled.expect("something to measure")
+}
+
 /// Makes every probe due, as if its pause were over.
 fn end_pauses(prober: &mut Prober) {
     prober.slots.iter_mut().for_each(|slot| slot.due = None);

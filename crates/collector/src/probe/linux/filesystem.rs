@@ -29,6 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 struct Filesystem {
     mountinfo: Source,
+    /// Where mount points are found: the machine's root, as it is seen from here.
+    root: PathBuf,
     filter: Filter,
     asker: Asker,
     /// Mount points that did not answer, to tell it once.
@@ -37,14 +39,11 @@ struct Filesystem {
 
 pub(super) fn open(setup: &Setup) -> Box<dyn Probe> {
     Box::new(Filesystem {
-        // Another procfs shows the mounts of its first process: those of the host.
-        mountinfo: Source::new(setup.config.proc_root.join(
-            if setup.config.proc_root.as_os_str() == "/proc" {
-                "self/mountinfo"
-            } else {
-                "1/mountinfo"
-            },
-        )),
+        mountinfo: Source::new(setup.config.vantage().join("mountinfo")),
+        root: match setup.config.is_own_procfs() {
+            true => "/".into(),
+            false => setup.config.vantage().join("root"),
+        },
         filter: setup.config.filesystems.clone(),
         asker: Asker::new(usage),
         silent: BTreeSet::new(),
@@ -58,7 +57,8 @@ impl Probe for Filesystem {
         mounts.truncate(FILESYSTEMS_MAX);
         self.silent.retain(|path| mounts.iter().any(|mount| mount.path == *path));
         for mount in &mounts {
-            match self.asker.ask(&mount.path, ANSWER_WITHIN) {
+            let path = self.root.join(mount.path.strip_prefix("/").unwrap_or(&mount.path));
+            match self.asker.ask(&path, ANSWER_WITHIN) {
                 Answer::Usage(usage) => {
                     if self.silent.remove(&mount.path) {
                         sheet.event(mount_event(at, EventKind::ProbeRecovered, mount));
@@ -159,6 +159,28 @@ mod tests {
         let usage = usage(std::path::Path::new("/")).expect("there is a root");
         assert!(usage.size > 0.0);
         assert_eq!(usage.used + usage.free + usage.reserved, usage.size);
+    }
+
+    #[test]
+    fn from_within_a_container_the_filesystems_of_the_machine_are_asked_and_not_its_own() {
+        let machine = tempfile::tempdir().expect("a directory");
+        let procfs = tempfile::tempdir().expect("a directory");
+        // A mount point that is there on the machine alone.
+        std::fs::create_dir(machine.path().join("data-of-the-machine")).expect("made");
+        std::fs::create_dir(procfs.path().join("1")).expect("made");
+        std::os::unix::fs::symlink(machine.path(), procfs.path().join("1/root")).expect("linked");
+        let mounts = "36 1 8:1 / /data-of-the-machine rw - ext4 /dev/sdz1 rw\n";
+        std::fs::write(procfs.path().join("1/mountinfo"), mounts).expect("written");
+        let config = crate::probe::ProberConfig {
+            proc_root: procfs.path().to_owned(),
+            ..Default::default()
+        };
+        let (layout, values) = crate::probe::tests::read_once(open, config);
+        let at = layout.series().iter().position(|s| &*s.metric == FILESYSTEM_LIMIT.name);
+        let at = at.expect("measured");
+        let mountpoint = layout.series()[at].labels.get("system.filesystem.mountpoint");
+        assert_eq!(mountpoint, "/data-of-the-machine");
+        assert!(values[at] > 0.0, "{}", values[at]);
     }
 
     #[test]

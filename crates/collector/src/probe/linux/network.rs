@@ -25,7 +25,7 @@ struct Network {
 }
 
 pub(super) fn open(setup: &Setup) -> Box<dyn Probe> {
-    let net = setup.config.proc_root.join("net");
+    let net = setup.config.vantage().join("net");
     Box::new(Network {
         dev: Source::new(net.join("dev")),
         snmp: Source::new(net.join("snmp")),
@@ -187,6 +187,22 @@ mod tests {
             .filter_map(split_line)
             .map(|(name, counts)| (name, parse_counts(counts).expect("parses")))
             .collect()
+    }
+
+    #[test]
+    fn from_within_a_container_the_interfaces_of_the_machine_are_read_and_not_its_own() {
+        let procfs = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(procfs.path().join("1/net")).expect("made");
+        let dev =
+            "Inter-| Receive | Transmit\n face |bytes\n wan7: 11 1 0 0 0 0 0 0 22 2 0 0 0 0 0 0\n";
+        std::fs::write(procfs.path().join("1/net/dev"), dev).expect("written");
+        let config = crate::probe::ProberConfig {
+            proc_root: procfs.path().to_owned(),
+            ..Default::default()
+        };
+        let (layout, values) = crate::probe::tests::read_once(open, config);
+        assert_eq!(layout.series()[0].labels.get("network.interface.name"), "wan7");
+        assert_eq!(values[0], 11.0);
     }
 
     #[test]
