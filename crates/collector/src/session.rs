@@ -57,6 +57,8 @@ pub(crate) struct Session {
     retry_at: Option<Instant>,
     /// Items that were refused once because their layout was not known.
     layout_retried: SeqRanges,
+    /// Reasons for which items of this stream were refused, each logged once.
+    refusals_told: Vec<Reason>,
     answered_at: Instant,
     acknowledged_any: bool,
     stats: Arc<CollectorStats>,
@@ -87,6 +89,7 @@ impl Session {
             retry: Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30)),
             retry_at: None,
             layout_retried: SeqRanges::new(),
+            refusals_told: Vec::new(),
             answered_at: now,
             acknowledged_any: false,
             stats,
@@ -240,11 +243,25 @@ impl Session {
             for run in never.chunk_by(|a, b| a.0 + 1 == b.0) {
                 let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
                 if let Some(seqs) = SeqRange::new(first.0, last.0) {
-                    tracing::warn!(items = %seqs.count(), item.seq = first.0, %message, "items were refused");
+                    self.tell_refusal(reason, seqs, message);
                     spool.refuse(seqs, Some((first.1, last.1)), message);
                 }
             }
         }
+    }
+
+    /// One line for the first of a kind; a clock that is wrong has every item refused, all day.
+    fn tell_refusal(&mut self, reason: Reason, seqs: SeqRange, message: &str) {
+        let items = seqs.count();
+        if self.refusals_told.contains(&reason) {
+            tracing::debug!(items, item.seq = seqs.first(), %message, "items were refused");
+            return;
+        }
+        self.refusals_told.push(reason);
+        tracing::warn!(
+            items, item.seq = seqs.first(), %message,
+            "items were refused; more of them for the same reason are only counted"
+        );
     }
 
     /// When there may be something to send although nothing happened.
