@@ -14,6 +14,8 @@ use crate::logs::LogsConfig;
 use crate::probe::{Filter, ProberConfig};
 use crate::uplink::{Target, Token};
 
+/// A report holds the top by CPU, by memory and by disk I/O, and no more than the wire allows.
+const PROCESSES_TOP_MAX: usize = limits::PROCESSES_PER_REPORT_MAX / 3;
 /// A smaller spool would drop single frames of a large machine.
 const SPOOL_SIZE_MIN: u64 = 1024 * 1024;
 
@@ -172,6 +174,18 @@ impl Config {
     pub(crate) fn check(&self) -> anyhow::Result<Labels> {
         check_interval("collector.interval", self.interval)?;
         check_interval("collector.probes.process_interval", self.probes.process_interval)?;
+        if self.probes.processes_top > PROCESSES_TOP_MAX {
+            let found = self.probes.processes_top;
+            bail!(
+                "collector.probes.processes_top: expected at most {PROCESSES_TOP_MAX}, found {found}"
+            );
+        }
+        if let Some(unknown) = self.probes.disabled.iter().find(|name| !is_probe(name)) {
+            let known = crate::probe::names().collect::<Vec<_>>().join(", ");
+            bail!(
+                "collector.probes.disabled: there is no probe {unknown:?}; expected some of {known}"
+            );
+        }
         if self.spool.size_max.0 < SPOOL_SIZE_MIN {
             let (found, min) = (self.spool.size_max, Bytes(SPOOL_SIZE_MIN));
             bail!("collector.spool.size_max: expected at least \"{min}\", found \"{found}\"");
@@ -201,6 +215,10 @@ impl From<FilterConfig> for Filter {
     fn from(config: FilterConfig) -> Self {
         Self { include: config.include, exclude: config.exclude }
     }
+}
+
+fn is_probe(name: &str) -> bool {
+    crate::probe::names().any(|known| known == name)
 }
 
 fn check_interval(key: &str, found: Span) -> anyhow::Result<()> {
@@ -236,6 +254,14 @@ mod tests {
             "collector.interval: expected \"100ms\" to \"1h\", found \"99ms\"",
         );
         check(|c| c.probes.process_interval = Span::from_secs(4000), "process_interval");
+        check(
+            |c| c.probes.processes_top = 334,
+            "collector.probes.processes_top: expected at most 333, found 334",
+        );
+        check(
+            |c| c.probes.disabled.push("containers".into()),
+            "collector.probes.disabled: there is no probe \"containers\"; expected some of ",
+        );
         check(
             |c| c.spool.size_max = Bytes(10),
             "collector.spool.size_max: expected at least \"1MiB\"",

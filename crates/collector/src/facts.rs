@@ -18,7 +18,7 @@ pub fn read() -> MachineFacts {
     let boot_time_s = System::boot_time().unwrap_or(0);
     let (cpu_model, logical_cpus) = platform::cpus();
     MachineFacts {
-        host_name: text(System::host_name(), limits::HOST_NAME_BYTES_MAX),
+        host_name: host_name(),
         os_type: std::env::consts::OS.to_owned(),
         os_description: text(System::long_os_version(), limits::TEXT_BYTES_MAX),
         kernel_version: text(System::kernel_version(), limits::TEXT_BYTES_MAX),
@@ -43,6 +43,12 @@ fn virtualization() -> String {
 #[cfg(not(target_os = "linux"))]
 fn virtualization() -> String {
     String::new()
+}
+
+/// Never empty: without one the machine could not even say hello.
+fn host_name() -> String {
+    let name = text(System::host_name(), limits::HOST_NAME_BYTES_MAX);
+    if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
 fn text<E>(found: Result<String, E>, bytes_max: usize) -> String {

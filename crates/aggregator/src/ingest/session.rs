@@ -244,7 +244,8 @@ impl Session {
             Some(Message::Goodbye(goodbye)) => {
                 self.tell_roll();
                 let reason = goodbye.reason();
-                tracing::info!(machine.id = %self.machine, reason = reason.as_str_name(), "collector said goodbye");
+                let why = reason.as_str_name().trim_start_matches("REASON_").to_lowercase();
+                tracing::info!(machine.id = %self.machine, reason = why, "collector said goodbye");
                 let goodbye = match reason {
                     GoodbyeReason::Stopped | GoodbyeReason::Shutdown | GoodbyeReason::Reboot => {
                         Goodbye::Stopped
