@@ -10,9 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use model::LogEvent;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,13 +24,14 @@ use crate::spool::Bookmark;
 mod config;
 mod file;
 mod join;
+mod journald;
 mod lines;
 mod mask;
 mod outbox;
 mod parse;
 mod reader;
 
-pub use config::{FilesConfig, LogsConfig, Start};
+pub use config::{FilesConfig, JournaldConfig, LogsConfig, Start};
 
 /// Batches that wait for the disk. When there are more, sources wait.
 const BATCHES_MAX: usize = 4;
@@ -51,6 +54,31 @@ pub(crate) struct Logs {
     pub(crate) stats: Arc<CollectorStats>,
 }
 
+/// Whether there is room in the spool for more logs.
+#[derive(Clone, Debug)]
+struct Room {
+    /// While the spool holds more than this, sources wait.
+    spool_bytes_max: u64,
+    stats: Arc<CollectorStats>,
+}
+
+impl Room {
+    fn is_there(&self) -> bool {
+        self.stats.spool_bytes() <= self.spool_bytes_max
+    }
+
+    async fn wait(&self) {
+        while !self.is_there() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// The members of a JSON object.
+fn fields_of(line: &[u8]) -> Option<BTreeMap<String, Value>> {
+    serde_json::from_slice(line).ok()
+}
+
 impl Logs {
     /// Starts reading until `stop` is cancelled. What was read comes out of the channel; it ends when no
     /// source is left.
@@ -63,13 +91,19 @@ impl Logs {
     ) -> anyhow::Result<mpsc::Receiver<LogBatch>> {
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         let parser = parse::Parser::new(TimeZone::system());
-        if !self.config.files.is_empty() {
-            let setup = file::Setup {
-                files: self.config.files,
-                places: self.places,
-                spool_bytes_max: self.spool_bytes_max,
-                stats: Arc::clone(&self.stats),
+        let room = Room { spool_bytes_max: self.spool_bytes_max, stats: Arc::clone(&self.stats) };
+        if self.config.journald.enabled {
+            let journald = journald::Journald {
+                config: self.config.journald,
+                cursor: self.places.get(journald::SOURCE).cloned(),
+                room: room.clone(),
+                parser: parser.clone(),
             };
+            let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
+            tokio::spawn(journald.run(outbox, stop.clone()));
+        }
+        if !self.config.files.is_empty() {
+            let setup = file::Setup { files: self.config.files, places: self.places, room };
             let files = file::Files::new(setup, parser);
             let (outbox, stop) = (outbox::Outbox::new(sender, self.stats), stop.clone());
             let reading = move || files.run(outbox, &stop);

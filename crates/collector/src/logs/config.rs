@@ -1,15 +1,32 @@
 //! What the machine's owner wants read, and what an aggregator may ask for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use serde::Deserialize;
+
+const PRIORITIES: [&str; 8] =
+    ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 /// The section `[collector.logs]`. Nothing is read by default.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogsConfig {
     pub files: Vec<FilesConfig>,
+    pub journald: JournaldConfig,
+}
+
+/// The section `[collector.logs.journald]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JournaldConfig {
+    pub enabled: bool,
+    /// Units, or globs over them; none: all.
+    pub units: Vec<String>,
+    /// The least important to read, as journalctl has it: "warning", "info"; absent: everything.
+    pub priority: Option<String>,
+    /// What reads the journal.
+    pub program: PathBuf,
 }
 
 /// One table of `[[collector.logs.files]]`: files that are read alike.
@@ -49,6 +66,12 @@ impl Default for FilesConfig {
     }
 }
 
+impl Default for JournaldConfig {
+    fn default() -> Self {
+        Self { enabled: false, units: Vec::new(), priority: None, program: "journalctl".into() }
+    }
+}
+
 impl LogsConfig {
     /// # Errors
     /// When a value cannot be used. The message names its key.
@@ -64,6 +87,14 @@ impl LogsConfig {
             if files.service.as_ref().is_some_and(|name| name.is_empty() || name.len() > 255) {
                 bail!("{key}.service: expected 1 to 255 bytes");
             }
+        }
+        if let Some(priority) = &self.journald.priority
+            && !PRIORITIES.contains(&priority.as_str())
+        {
+            let expected = PRIORITIES.join("\", \"");
+            bail!(
+                "collector.logs.journald.priority: expected one of \"{expected}\", found {priority:?}"
+            );
         }
         Ok(())
     }

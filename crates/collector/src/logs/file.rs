@@ -14,18 +14,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use model::{LogEvent, UnixMillis};
 use tokio_util::sync::CancellationToken;
 
+use super::Room;
 use super::config::{FilesConfig, Start};
 use super::lines::{Mark, TAIL_BYTES_MAX};
 use super::outbox::{Closed, Outbox};
 use super::parse::{Known, Parser};
 use super::reader::Reader;
-use crate::CollectorStats;
 use crate::spool::Bookmark;
 use find::{FileId, HEAD_BYTES_MAX, Place};
 
@@ -55,9 +54,7 @@ pub(super) struct Setup {
     pub(super) files: Vec<FilesConfig>,
     /// Where reading goes on, by source.
     pub(super) places: BTreeMap<String, String>,
-    /// While the spool holds more than this, nothing is read.
-    pub(super) spool_bytes_max: u64,
-    pub(super) stats: Arc<CollectorStats>,
+    pub(super) room: Room,
 }
 
 #[derive(Debug)]
@@ -149,12 +146,8 @@ impl Files {
             self.scan(outbox, now);
         }
         outbox.flush()?;
-        self.setup.stats.set_log_files(self.followed.len() as u64);
+        self.setup.room.stats.set_log_files(self.followed.len() as u64);
         Ok(more)
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.setup.stats.spool_bytes() > self.setup.spool_bytes_max
     }
 
     /// Reads on in one file and steps to the next.
@@ -171,7 +164,7 @@ impl Files {
             now.duration_since(followed.grew_at) >= TAKES_ITS_TURN_AFTER
                 || self.followed.iter().all(|other| other.id != id || is_done(other))
         };
-        if self.is_waiting() || !followed.after.is_none_or(is_next) {
+        if !self.setup.room.is_there() || !followed.after.is_none_or(is_next) {
             *at += 1;
             return Ok(false);
         }

@@ -33,20 +33,22 @@ impl Outbox {
         Self { sender, batch: LogBatch::default(), bytes: 0, stats }
     }
 
-    /// Takes events in, and where their source goes on after them. Waits while the delivery is behind.
+    /// Takes events in, and where their source goes on after them. True when the batch must be sent.
+    pub(super) fn take_in(&mut self, events: &mut Vec<LogEvent>, bookmark: Bookmark) -> bool {
+        debug_assert!(events.len() <= EVENTS_AT_ONCE_MAX);
+        self.bytes += events.iter().map(|event| event.body.len() + EVENT_BYTES).sum::<usize>();
+        self.batch.events.append(events);
+        self.mark(bookmark);
+        self.bytes >= BATCH_BYTES || self.batch.events.len() >= EVENTS_AT_ONCE_MAX
+    }
+
+    /// As [`Outbox::take_in`], and sends what must be sent, from a thread that may wait.
     pub(super) fn put(
         &mut self,
         events: &mut Vec<LogEvent>,
         bookmark: Bookmark,
     ) -> Result<(), Closed> {
-        debug_assert!(events.len() <= EVENTS_AT_ONCE_MAX);
-        self.bytes += events.iter().map(|event| event.body.len() + EVENT_BYTES).sum::<usize>();
-        self.batch.events.append(events);
-        self.mark(bookmark);
-        match self.bytes >= BATCH_BYTES || self.batch.events.len() >= EVENTS_AT_ONCE_MAX {
-            true => self.flush(),
-            false => Ok(()),
-        }
+        if self.take_in(events, bookmark) { self.flush() } else { Ok(()) }
     }
 
     /// Only the latest place of a source counts.
@@ -58,14 +60,29 @@ impl Outbox {
         }
     }
 
+    /// Sends the batch. Waits, with its thread, while the delivery is behind.
     pub(super) fn flush(&mut self) -> Result<(), Closed> {
+        match self.take() {
+            Some(batch) => self.sender.blocking_send(batch).map_err(|_| Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Outbox::flush`], without holding up the thread.
+    pub(super) async fn send(&mut self) -> Result<(), Closed> {
+        match self.take() {
+            Some(batch) => self.sender.send(batch).await.map_err(|_| Closed),
+            None => Ok(()),
+        }
+    }
+
+    fn take(&mut self) -> Option<LogBatch> {
         if self.batch.events.is_empty() && self.batch.bookmarks.is_empty() {
-            return Ok(());
+            return None;
         }
         self.bytes = 0;
         self.stats.add_log_events(self.batch.events.len() as u64);
-        let batch = std::mem::take(&mut self.batch);
-        self.sender.blocking_send(batch).map_err(|_| Closed)
+        Some(std::mem::take(&mut self.batch))
     }
 
     pub(super) fn is_closed(&self) -> bool {

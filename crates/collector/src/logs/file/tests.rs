@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::CollectorStats;
 use crate::logs::LogBatch;
 
 /// A directory of logs, the reader, and what stands for the spool: what a batch brought is kept, with its
@@ -52,8 +54,7 @@ impl Desk {
         let setup = Setup {
             files: vec![section],
             places: self.places.clone(),
-            spool_bytes_max: u64::MAX,
-            stats: Arc::clone(&stats),
+            room: Room { spool_bytes_max: u64::MAX, stats: Arc::clone(&stats) },
         };
         let (sender, receiver) = mpsc::channel(10_000);
         let files = Files::new(setup, Parser::new(jiff::tz::TimeZone::UTC));
@@ -417,8 +418,8 @@ fn while_the_spool_is_half_full_files_wait() {
     desk.look();
     let setup = |desk: &mut Desk, bytes: u64| {
         let (files, _, _) = desk.reading.as_mut().expect("it runs");
-        files.setup.spool_bytes_max = 100;
-        files.setup.stats.set_spool_bytes(bytes);
+        files.setup.room.spool_bytes_max = 100;
+        files.setup.room.stats.set_spool_bytes(bytes);
     };
     setup(&mut desk, 101);
     desk.write_to("app.log", 5);
