@@ -67,6 +67,7 @@ async fn query(
         end: read.end,
         step_ms: read.step_ms,
         aggregate,
+        kind: series.first().map_or(Kind::Gauge, |s| s.series.kind),
         series: series.len().max(1),
         raw_kept: raw_kept(desk, &series, TimeRange::new(read.start, read.end)).await?,
     };

@@ -1,6 +1,6 @@
 //! Which windows, and where their values come from: decisions only.
 
-use model::{UnixMillis, limits};
+use model::{Kind, UnixMillis, limits};
 use proto::convert::FieldError;
 
 use super::windows::{Aggregate, Windows};
@@ -21,6 +21,7 @@ pub(super) struct Asked {
     /// Absent: as fits a chart.
     pub(super) step_ms: Option<i64>,
     pub(super) aggregate: Aggregate,
+    pub(super) kind: Kind,
     pub(super) series: usize,
     /// Raw values of the whole range are kept, as far as there ever were any.
     pub(super) raw_kept: bool,
@@ -104,7 +105,7 @@ impl Asked {
             _ if step_ms % HOUR_MS == 0 => Source::Hour,
             _ => Source::Minute,
         };
-        let exact = self.aggregate.is_exact_from_rollups() && step_ms % MINUTE_MS == 0;
+        let exact = self.aggregate.is_exact_from_rollups(self.kind) && step_ms % MINUTE_MS == 0;
         let raw_values = (self.end.since(self.start) / 1000)
             .saturating_mul(i64::try_from(self.series).unwrap_or(i64::MAX));
         let raw_affordable = step_ms < MINUTE_MS || raw_values <= RAW_VALUES_MAX;
@@ -125,6 +126,7 @@ mod tests {
             end: UnixMillis(range_ms),
             step_ms,
             aggregate: Aggregate::Mean,
+            kind: Kind::Gauge,
             series: 1,
             raw_kept: true,
         }
@@ -157,6 +159,11 @@ mod tests {
         check(|a| a.step_ms = Some(1_000), Source::Raw);
         check(|a| a.aggregate = Aggregate::P95, Source::Raw);
         check(|a| a.aggregate = Aggregate::Rate, Source::Minute);
+        let counter = |a: &mut Asked| a.kind = Kind::Counter;
+        check(|a| (counter(a), a.aggregate = Aggregate::Increase).0, Source::Minute);
+        check(|a| (counter(a), a.aggregate = Aggregate::Max).0, Source::Minute);
+        check(|a| (counter(a), a.aggregate = Aggregate::Mean).0, Source::Raw);
+        check(|a| (counter(a), a.aggregate = Aggregate::Sum).0, Source::Raw);
         let old = |a: &mut Asked| a.raw_kept = false;
         check(|a| (old(a), a.aggregate = Aggregate::P95).0, Source::Minute);
         check(|a| (old(a), a.step_ms = Some(1_000)).0, Source::Minute);

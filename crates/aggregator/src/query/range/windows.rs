@@ -46,9 +46,13 @@ impl Aggregate {
         matches!(self, Self::Rate | Self::Increase)
     }
 
-    /// Whether a roll-up holds what is needed to be exact.
-    pub(crate) fn is_exact_from_rollups(self) -> bool {
-        !matches!(self, Self::Stddev | Self::P95)
+    /// Whether a roll-up of this kind holds what is needed to be exact: those of counters keep no sum.
+    pub(crate) fn is_exact_from_rollups(self, kind: Kind) -> bool {
+        match self {
+            Self::Stddev | Self::P95 => false,
+            Self::Mean | Self::Sum => kind == Kind::Gauge,
+            Self::Last | Self::Min | Self::Max | Self::Count | Self::Rate | Self::Increase => true,
+        }
     }
 }
 
