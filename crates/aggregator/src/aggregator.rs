@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use model::limits;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use proto::v1::collector_service_server::CollectorServiceServer;
+use proto::v1::log_service_server::LogServiceServer;
 use proto::v1::state_service_server::StateServiceServer;
 use storage::Stores;
 use tokio::sync::Semaphore;
@@ -124,14 +125,16 @@ impl Aggregator {
         })
     }
 
-    /// `CollectorService` and `StateService`, with their limits on messages.
+    /// `CollectorService`, `StateService` and `LogService`, with their limits on messages.
     pub fn routes(&self) -> Routes {
         let collectors = CollectorServiceServer::new(Ingest(self.dock.clone()))
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
         let state = StateServiceServer::new(self.query.clone())
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-        Routes::new(collectors).add_service(state)
+        let logs = LogServiceServer::new(self.query.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+        Routes::new(collectors).add_service(state).add_service(logs)
     }
 
     /// Changes how collectors work while they run.

@@ -20,6 +20,8 @@ use crate::writer::Queue;
 mod admission;
 mod hello;
 mod intake;
+mod log_counts;
+mod log_times;
 mod outbox;
 mod session;
 mod skew;

@@ -34,6 +34,9 @@ pub(crate) struct Metrics {
     pub(crate) registry_failures: Counter,
     pub(crate) events_missed: Counter,
     pub(crate) reader_frames_dropped: Counter,
+    pub(crate) reader_logs_dropped: Counter,
+    pub(crate) log_events: Counter,
+    pub(crate) log_times_replaced: Counter,
     pub(crate) readers: Gauge,
     pub(crate) machines: Family<Status, Gauge>,
     pub(crate) history_bytes: Gauge,
@@ -94,6 +97,13 @@ impl Metrics {
         let events_missed = r("events_missed", "Events this process was too slow to read");
         let reader_frames_dropped =
             r("reader_frames_dropped", "Frames that slow readers of StreamMetrics missed");
+        let reader_logs_dropped =
+            r("reader_logs_dropped", "Log events that slow readers of Tail missed");
+        let log_events = r("log_events", "Log events taken in");
+        let log_times_replaced = r(
+            "log_times_replaced",
+            "Log events with an impossible time, which got that of their receipt",
+        );
         let maintenance_failures =
             r("maintenance_failures", "Rounds of history maintenance that failed");
         let mut g = |name: &str, help: &str| add(registry, name, help, Gauge::<i64, _>::default());
@@ -118,6 +128,9 @@ impl Metrics {
             registry_failures,
             events_missed,
             reader_frames_dropped,
+            reader_logs_dropped,
+            log_events,
+            log_times_replaced,
             maintenance_failures,
             queue_items,
             queue_bytes,

@@ -1,4 +1,4 @@
-//! Answers questions about present and past: `StateService`.
+//! Answers questions about present and past: `StateService` and `LogService`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ mod current;
 mod directory;
 mod filter;
 mod hub;
+mod logs;
 mod past;
 mod range;
 mod server;

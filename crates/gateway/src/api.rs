@@ -3,6 +3,7 @@
 mod alerts;
 mod error;
 mod events;
+pub(crate) mod logs;
 mod machines;
 mod params;
 mod processes;

@@ -13,7 +13,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use crate::assets::Assets;
 use crate::live::Hub;
-use crate::upstream::{Alerts, Upstream};
+use crate::upstream::{Alerts, Logs, Upstream};
 use crate::{Config, api, assets, live, pages, security};
 
 /// A rule with everything in it is a few kilobytes.
@@ -30,6 +30,7 @@ pub struct Gateway {
 pub(crate) struct Shared {
     pub(crate) upstream: Upstream,
     pub(crate) alerts: Alerts,
+    pub(crate) logs: Logs,
     pub(crate) hub: Arc<Hub>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) config: Arc<Config>,
@@ -51,12 +52,14 @@ impl Gateway {
             })?;
         }
         let alerts = Alerts::new(aggregator.clone());
+        let logs = Logs::new(aggregator.clone());
         let upstream = Upstream::new(aggregator);
         let hub = Hub::new(upstream.clone(), config.viewers_max, metrics);
         let assets = Assets::embedded();
         let shared = Shared {
             upstream,
             alerts,
+            logs,
             hub: Arc::new(hub),
             assets: Arc::new(assets),
             config: config.into(),
@@ -66,7 +69,8 @@ impl Gateway {
 
     /// Every path that the gateway answers, and a page for those it does not.
     pub fn router(&self) -> Router {
-        let compress = SizeAbove::new(512).and(NotForContentType::IMAGES);
+        let compress =
+            SizeAbove::new(512).and(NotForContentType::IMAGES).and(NotForContentType::SSE);
         Router::new()
             .route("/", get(pages::fleet))
             .route("/machines/{machine}", get(pages::machine))
@@ -89,6 +93,7 @@ impl Gateway {
             .route("/api/v1/machines/{machine}/thresholds", get(api::thresholds))
             .route("/api/v1/alerts", get(api::alerts))
             .route("/api/v1/query_range", get(api::query_range))
+            .merge(log_routes())
             .route("/api/{*path}", any(api::not_found))
             .fallback(pages::not_found)
             .layer(CompressionLayer::new().compress_when(compress))
@@ -102,6 +107,15 @@ impl Gateway {
         self.shared.hub.run(shutdown).await;
         Ok(())
     }
+}
+
+fn log_routes() -> Router<Shared> {
+    Router::new()
+        .route("/logs", get(pages::logs::logs))
+        .route("/logs/errors", get(pages::logs::errors))
+        .route("/api/v1/logs", get(api::logs::logs))
+        .route("/api/v1/logs/tail", get(api::logs::tail))
+        .route("/api/v1/logs/errors", get(api::logs::errors))
 }
 
 /// The only pages with forms that change something.

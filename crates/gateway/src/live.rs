@@ -16,9 +16,10 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::registry::Registry;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::upstream::Upstream;
 
@@ -72,6 +73,15 @@ impl Hub {
         self.tasks.wait().await;
     }
 
+    /// A place for a page that is live; `None` when all are taken.
+    pub(crate) fn take_place(&self) -> Option<Place> {
+        let Ok(permit) = self.places.clone().try_acquire_owned() else {
+            self.metrics.viewers_refused.inc();
+            return None;
+        };
+        Some(Place { _permit: permit, _task: self.tasks.token(), stop: self.stop.clone() })
+    }
+
     /// The fleet as it is known now.
     pub(crate) fn picture(&self) -> Arc<Picture> {
         Arc::clone(&self.picture.borrow())
@@ -116,6 +126,21 @@ impl Hub {
             viewers_too_slow: self.metrics.viewers_too_slow.get(),
             upstream_losses: self.metrics.upstream_losses.get(),
         }
+    }
+}
+
+/// Held by a live page until it ends; a shutdown waits for it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _task: TaskTrackerToken,
+    stop: CancellationToken,
+}
+
+impl Place {
+    /// Completes when the page must end.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
     }
 }
 

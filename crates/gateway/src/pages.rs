@@ -8,6 +8,7 @@ mod events;
 mod filesystems;
 mod fleet;
 mod health;
+pub(crate) mod logs;
 mod machine;
 mod not_found;
 mod page;

@@ -13,9 +13,11 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 mod alerts;
 mod containers;
+mod logs;
 
 pub(crate) use alerts::Alerts;
 pub(crate) use containers::ContainerUse;
+pub(crate) use logs::Logs;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {

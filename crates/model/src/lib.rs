@@ -9,7 +9,10 @@
 
 pub mod glob;
 pub mod limits;
+pub mod log_query;
 pub mod metric;
+pub mod template;
+pub mod words;
 
 mod event;
 mod frame;
@@ -32,6 +35,7 @@ pub use item::{Item, Payload, Seq, SpoolEpoch};
 pub use labels::{Labels, LabelsError};
 pub use layout::{Layout, LayoutError, LayoutId};
 pub use log::{LogEvent, Severity};
+pub use log_query::{Level, LogQuery};
 pub use machine::{MachineFacts, MachineId, MachineIdError, MachineStatus};
 pub use matcher::{MatchOp, Matcher};
 pub use process::{Process, ProcessReport, ProcessState};

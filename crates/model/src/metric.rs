@@ -159,6 +159,8 @@ metrics! {
     LOG_FILES = Gauge "muster.collector.log.files" "{file}";
     /// Probes by `muster.probe` that fail now: 1 while failing, 0 otherwise.
     PROBE_FAILING = Gauge "muster.collector.probe.failing" "1";
+    /// Log events that the server took in, by `service.name` and `severity` (trace, debug, info, warn, error, fatal, unknown). Made by the server for every machine that logs.
+    LOG_EVENTS = Counter "muster.log.events" "{event}";
 }
 
 #[cfg(test)]

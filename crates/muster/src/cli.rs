@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{aggregator, alerts, bench, check_config, collector, completions, gateway, health, up};
+use crate::{
+    aggregator, alerts, bench, check_config, collector, completions, gateway, health, logs, up,
+};
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
 #[derive(Debug, Parser)]
@@ -34,6 +36,7 @@ enum Role {
     Gateway(gateway::Args),
     Collector(collector::Args),
     Health(health::Args),
+    Logs(logs::Args),
     CheckConfig(check_config::Args),
     Bench(bench::Args),
     Completions(completions::Args),
@@ -48,6 +51,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Role::Gateway(args) => wait(gateway::run(args)),
         Role::Collector(args) => collector::run(args),
         Role::Health(args) => wait(health::run(args)),
+        Role::Logs(args) => wait(logs::run(args)),
         Role::CheckConfig(args) => check_config::run(&args),
         Role::Bench(args) => wait(bench::run(args)),
         Role::Completions(args) => completions::run(&args),
@@ -109,7 +113,7 @@ mod tests {
     fn every_flag_has_an_environment_variable() {
         for role in Cli::command().get_subcommands() {
             // Tools that a person types are not configured by an environment.
-            if matches!(role.get_name(), "bench" | "check-config" | "completions") {
+            if matches!(role.get_name(), "bench" | "check-config" | "completions" | "logs") {
                 continue;
             }
             for flag in role.get_arguments().filter(|arg| !arg.is_positional()) {

@@ -17,6 +17,7 @@ mod data_dir;
 mod exposure;
 mod gateway;
 mod health;
+mod logs;
 mod reload;
 mod serving;
 mod stores;

@@ -15,8 +15,8 @@ use crate::exposure;
 pub(crate) const GRACE: Duration = Duration::from_secs(15);
 
 /// Names of the aggregator's services, as reflection and `grpc.health.v1` know them.
-pub(crate) const AGGREGATOR_SERVICES: [&str; 2] =
-    ["muster.v1.CollectorService", "muster.v1.StateService"];
+pub(crate) const AGGREGATOR_SERVICES: [&str; 3] =
+    ["muster.v1.CollectorService", "muster.v1.StateService", "muster.v1.LogService"];
 /// And those of the alert service.
 pub(crate) const ALERTS_SERVICES: [&str; 2] =
     ["muster.v1.AlertConfigService", "muster.v1.AlertService"];

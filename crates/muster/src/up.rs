@@ -65,7 +65,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         ::collector::Target::Link(link),
     )?;
 
-    let names = [AGGREGATOR_SERVICES, ALERTS_SERVICES].concat();
+    let names = [&AGGREGATOR_SERVICES[..], &ALERTS_SERVICES[..]].concat();
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
     let (server, router, health) = serving.finish(gateway.router().merge(services));

@@ -10,8 +10,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use model::{
-    Gap, Item, Layout, LogEvent, MachineEvent, MachineId, Matcher, ProcessReport, SeqRanges,
-    Series, SpoolEpoch, TimeRange, UnixMillis,
+    Gap, Item, Layout, MachineEvent, MachineId, Matcher, ProcessReport, SeqRanges, Series,
+    SpoolEpoch, TimeRange, UnixMillis,
 };
 
 use crate::StorageError;
@@ -22,6 +22,7 @@ pub mod block;
 pub(crate) mod cursor;
 mod decimal;
 mod late;
+mod logs;
 mod merge;
 mod open_hours;
 mod packed;
@@ -36,6 +37,7 @@ pub(crate) mod values;
 mod windows;
 
 pub use cursor::Damaged;
+pub use logs::{ErrorCount, ErrorGroup, Errors, FoundLog, LogPage, LogPosition, LogSearch};
 pub use retention::Retention;
 pub use sqlite::SqliteHistory;
 pub use timescale::TimescaleHistory;
@@ -185,13 +187,17 @@ pub trait History: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Recorded>, StorageError>;
 
-    /// Log events within the range, newest first, at most `limit`.
-    async fn logs(
+    /// Log events that a query accepts, newest first.
+    async fn search_logs(&self, search: LogSearch) -> Result<LogPage, StorageError>;
+
+    /// Groups of errors that came within the range, and how often, by machine and bucket. Counts are kept by
+    /// the minute: the range begins with a whole one, and `bucket_ms` is a multiple of one.
+    async fn errors(
         &self,
-        machine: MachineId,
         range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<LogEvent>, StorageError>;
+        bucket_ms: i64,
+        machines: Option<&[MachineId]>,
+    ) -> Result<Errors, StorageError>;
 
     /// Seals what is closed at `now`, rolls up, expires by age, evicts by size. Does a bounded piece of work;
     /// call it again soon while it reports work done.

@@ -9,6 +9,7 @@ use storage::events::{Event, EventKind as News};
 use storage::live::LiveFrame;
 
 use super::admission::{self, Refusal};
+use super::log_times;
 use super::session::Session;
 use crate::clock::Now;
 use crate::metrics::{Kind, Metrics, Reason};
@@ -38,7 +39,11 @@ pub(super) async fn item(
     now: Now,
 ) -> Result<(), Stopped> {
     let item = convert::item_from_proto(message).map_err(Refusal::invalid)?;
-    let Some(Item { seq, payload }) = item else { return Ok(()) };
+    let Some(Item { seq, mut payload }) = item else { return Ok(()) };
+    if let Payload::Logs(events) = &mut payload {
+        session.dock.metrics.log_events.inc_by(events.len() as u64);
+        session.dock.metrics.log_times_replaced.inc_by(log_times::replace_impossible(events, now));
+    }
     check_times(&payload, now)?;
     let metrics = &session.dock.metrics;
     metrics.items.get_or_create(&Kind { kind: kind(&payload) }).inc();
@@ -52,6 +57,11 @@ pub(super) async fn item(
         }
         payload => {
             other(session, &payload, newest, now).await;
+            if let Payload::Logs(events) = &payload
+                && !session.stored.contains(seq)
+            {
+                session.log_counts.add(events, now);
+            }
             Content::Other(Arc::new(payload))
         }
     };
@@ -155,6 +165,36 @@ async fn other(session: &mut Session, payload: &Payload, newest: bool, now: Now)
         Payload::Frame(_) => return,
     };
     publish(session, news).await;
+}
+
+/// Shows and keeps how many log events came, when it is time. What the queue has no room for is part of what is told next.
+pub(super) async fn tell_log_counts(session: &mut Session, now: Now) {
+    if session.log_counts.due().is_none_or(|due| due > now.mono) {
+        return;
+    }
+    let first = session.log_counts.told + 1;
+    let frames = session.log_counts.tell(now, now.wall + session.skew.ms());
+    for (seq, (layout, frame)) in (first..).zip(frames) {
+        let live = LiveFrame { layout: layout.clone(), frame: frame.clone() };
+        let put = session.dock.live.put_frame(session.machine, live.clone()).await;
+        count_failure(&session.dock.metrics, put);
+        publish(session, News::Frame { frame: live, late: false }).await;
+        let bytes = 64 + 8 * frame.values.len();
+        let Some(room) = session.dock.queue.try_room(&session.budget, bytes) else { continue };
+        let submission = Submission {
+            // Nobody waits for its acknowledgement.
+            outbox: session.own_outbox.clone(),
+            machine: session.machine,
+            epoch: session.log_counts.epoch,
+            received: now.wall,
+            received_mono: now.mono,
+            seq,
+            content: Content::Frame(layout, frame),
+            room,
+        };
+        // Without a writer there is no past to keep it in.
+        let _ = session.dock.queue.submit(submission);
+    }
 }
 
 async fn publish(session: &Session, kind: News) {

@@ -1,7 +1,7 @@
 //! One collector's stream, from hello to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use model::{Headline, MachineId, SeqRanges, SpoolEpoch, limits};
@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 
 use super::admission::{self, Layouts, Refusal};
 use super::hello::{self, Greeting};
+use super::log_counts::LogCounts;
 use super::outbox::{End, Outbox};
 use super::skew::Skew;
 use super::{Dock, intake};
@@ -53,6 +54,9 @@ pub(super) struct Session {
     pub(super) headline_changed: bool,
     /// History has not kept up for long: items are shown and not kept.
     pub(super) not_keeping: bool,
+    pub(super) log_counts: LogCounts,
+    /// For items of our own: nobody reads it.
+    pub(super) own_outbox: Arc<Outbox>,
     /// Highest item number so far.
     pub(super) seq_max: u64,
     settings: Followed,
@@ -125,6 +129,7 @@ async fn open(
     };
     tracing::info!(machine.id = %machine, host.name = opening.facts.host_name, "collector connected");
     let (fenced, headline) = dock.roll.opened(opening, now);
+    let lease_token = lease.token;
     Ok(Session {
         dock: dock.clone(),
         outbox: outbox.clone(),
@@ -141,6 +146,8 @@ async fn open(
         heard: None,
         headline_changed: false,
         not_keeping: false,
+        log_counts: LogCounts::new(now.wall, lease_token),
+        own_outbox: Arc::new(Outbox::new()),
         seq_max: 0,
         settings,
         fenced,
@@ -196,6 +203,7 @@ impl Session {
             if let Err(end) = self.check_lease().await {
                 return end;
             }
+            intake::tell_log_counts(self, Now::read()).await;
         }
     }
 
@@ -205,10 +213,12 @@ impl Session {
         inbound: &mut Streaming<v1::CollectorMessage>,
     ) -> Result<Result<Option<v1::CollectorMessage>, Status>, End> {
         loop {
+            let counts_due = self.log_counts.due();
             tokio::select! {
                 () = self.dock.stopping.cancelled() => {
                     return Err(End::Drained(Some(shutting_down())));
                 }
+                () = until(counts_due) => intake::tell_log_counts(self, Now::read()).await,
                 () = self.fenced.cancelled() => return Err(self.is_fenced()),
                 () = self.outbox.gone().cancelled() => {
                     return Err(End::Drained(None));
@@ -346,6 +356,14 @@ impl Session {
             self.lease = lease;
         }
         self.layouts.forget_newest();
+    }
+}
+
+/// Without an instant, never.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,9 +1,9 @@
-//! Frames from the event stream to those who watch their machine.
+//! Frames from the event stream to those who watch their machine, and log events to those who follow them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::MachineId;
+use model::{LogEvent, MachineId};
 use storage::events::{EventKind, Received, Subscription};
 use storage::live::LiveFrame;
 use tokio::sync::broadcast;
@@ -13,10 +13,22 @@ use crate::metrics::Metrics;
 
 /// One channel per watched machine, so that a reader sees and misses frames of its own machine only, and a
 /// fleet's frames are not handed to every reader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
     /// Protects the map; held for one lookup.
     machines: Mutex<HashMap<MachineId, broadcast::Sender<News>>>,
+    logs: broadcast::Sender<LogNews>,
+    /// Protects the number of the next log event; held to send.
+    logs_next: Mutex<u64>,
+}
+
+/// Log events of one machine that arrived together.
+#[derive(Clone, Debug)]
+pub(super) struct LogNews {
+    pub(super) machine: MachineId,
+    pub(super) events: Arc<[LogEvent]>,
+    /// Of the first of them, among all that were handed on.
+    pub(super) number: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -29,11 +41,33 @@ pub(super) enum News {
 
 /// Frames that a reader may lag behind: some ten seconds of a machine with a dozen layouts.
 const LAG_MAX: usize = 128;
+/// Batches of log events that a reader may lag behind.
+const LOGS_LAG_MAX: usize = 1024;
+
+impl Default for Hub {
+    fn default() -> Self {
+        let logs = broadcast::Sender::new(LOGS_LAG_MAX);
+        Self { machines: Mutex::default(), logs, logs_next: Mutex::default() }
+    }
+}
 
 impl Hub {
     /// Frames of this machine from now on.
     pub(super) fn follow(&self, machine: MachineId) -> broadcast::Receiver<News> {
         self.lock().entry(machine).or_insert_with(|| broadcast::Sender::new(LAG_MAX)).subscribe()
+    }
+
+    /// Log events of all machines from now on.
+    pub(super) fn follow_logs(&self) -> broadcast::Receiver<LogNews> {
+        self.logs.subscribe()
+    }
+
+    fn logs(&self, machine: MachineId, events: &Arc<[LogEvent]>) {
+        let mut next = self.logs_next.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = LogNews { machine, events: events.clone(), number: *next };
+        *next += events.len() as u64;
+        // Without anybody who follows, it is sent to nobody.
+        let _ = self.logs.send(news);
     }
 
     fn frame(&self, machine: MachineId, frame: &LiveFrame) {
@@ -47,6 +81,8 @@ impl Hub {
     }
 
     fn missed(&self) {
+        // How many of them were log events is not known.
+        *self.logs_next.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.lock().retain(|_, sender| sender.send(News::Missed).is_ok());
     }
 
@@ -72,11 +108,11 @@ impl Dispatch {
                 received = self.subscription.next() => received,
             };
             match received {
-                Some(Received::Event(event)) => {
-                    if let EventKind::Frame { frame, .. } = &event.kind {
-                        self.hub.frame(event.machine, frame);
-                    }
-                }
+                Some(Received::Event(event)) => match &event.kind {
+                    EventKind::Frame { frame, .. } => self.hub.frame(event.machine, frame),
+                    EventKind::Logs(events) => self.hub.logs(event.machine, events),
+                    _ => {}
+                },
                 Some(Received::Missed(missed)) => {
                     self.metrics.events_missed.inc_by(missed);
                     self.hub.missed();

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
+use model::{MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
 use storage::history::{
-    Delivery, Maintained, Recorded, Samples, SeriesSelector, StoredSeries, Tier, Usage,
+    Delivery, Errors, LogPage, LogSearch, Maintained, Recorded, Samples, SeriesSelector,
+    StoredSeries, Tier, Usage,
 };
 use storage::registry::MachineRecord;
 use storage::rollup::Rollup;
@@ -130,13 +131,17 @@ impl History for GatedHistory {
         self.inner.recorded(machine, range, limit).await
     }
 
-    async fn logs(
+    async fn search_logs(&self, search: LogSearch) -> Result<LogPage, StorageError> {
+        self.inner.search_logs(search).await
+    }
+
+    async fn errors(
         &self,
-        machine: MachineId,
         range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<LogEvent>, StorageError> {
-        self.inner.logs(machine, range, limit).await
+        bucket_ms: i64,
+        machines: Option<&[MachineId]>,
+    ) -> Result<Errors, StorageError> {
+        self.inner.errors(range, bucket_ms, machines).await
     }
 
     async fn maintain(&self, now: UnixMillis) -> Result<Maintained, StorageError> {

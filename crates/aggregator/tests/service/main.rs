@@ -8,6 +8,7 @@ mod gate;
 
 mod durability;
 mod fencing;
+mod logs;
 mod neighbours;
 mod questions;
 mod refusals;

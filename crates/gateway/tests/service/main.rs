@@ -6,6 +6,7 @@ mod synthetic;
 
 mod budget;
 mod live;
+mod logs;
 mod pages;
 mod prefix;
 mod rest;

@@ -12,9 +12,13 @@ use futures::Stream;
 use model::metric;
 use prost_types::Timestamp;
 use proto::v1;
+use proto::v1::log_service_server::LogServiceServer;
 use proto::v1::state_service_server::{StateService, StateServiceServer};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+
+#[path = "synthetic_logs.rs"]
+mod synthetic_logs;
 
 /// Cheap to clone; clones are the same fleet.
 #[derive(Clone, Debug)]
@@ -47,7 +51,17 @@ impl Synthetic {
 
     /// A link to it without a socket.
     pub(crate) fn link(&self) -> proto::Link {
-        proto::Link::new(StateServiceServer::new(self.clone()))
+        let state = StateServiceServer::new(self.clone());
+        let logs = LogServiceServer::new(self.clone());
+        proto::Link::new(tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+            let (mut state, mut logs) = (state.clone(), logs.clone());
+            async move {
+                match request.uri().path().starts_with("/muster.v1.LogService/") {
+                    true => tower::Service::call(&mut logs, request).await,
+                    false => tower::Service::call(&mut state, request).await,
+                }
+            }
+        }))
     }
 
     pub(crate) fn hang_history(&self) {

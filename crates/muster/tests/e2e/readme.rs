@@ -142,8 +142,7 @@ async fn the_server_describes_itself_to_new_and_old_grpcurl() {
     for services in
         [grpcurl::list(channel.clone()).await, grpcurl::list_v1alpha(channel.clone()).await]
     {
-        for expected in
-            ["muster.v1.CollectorService", "muster.v1.StateService", "grpc.health.v1.Health"]
+        for expected in ["muster.v1.StateService", "muster.v1.LogService", "grpc.health.v1.Health"]
         {
             assert!(
                 services.iter().any(|name| name == expected),

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use model::{Frame, Item, Layout, MachineId, Payload, Series, SpoolEpoch, TimeRange, UnixMillis};
 
-use crate::history::{Delivery, History, Retention, SeriesSelector, StoredSeries};
+use crate::history::{Delivery, History, LogSearch, Retention, SeriesSelector, StoredSeries};
 
 mod delivery;
 mod keeping;
+mod logs;
 mod others;
 mod series;
 mod tiers;
 
 pub use delivery::*;
 pub use keeping::*;
+pub use logs::*;
 pub use others::*;
 pub use series::*;
 pub use tiers::*;
@@ -49,6 +51,11 @@ macro_rules! history_contract {
             the_newest_process_report_before_a_time_is_found
             events_and_gaps_come_newest_first
             logs_come_newest_first
+            log_events_of_an_item_sent_again_are_stored_once
+            a_query_selects_log_events
+            pages_of_log_events_are_complete_while_blocks_are_joined
+            removed_machines_have_no_log_events
+            errors_are_counted_once_by_group_machine_and_time
         );
     };
 }
@@ -116,6 +123,15 @@ impl Sender {
             ..SeriesSelector::default()
         };
         self.history.find_series(&selector, 1000).await.expect("found")
+    }
+
+    /// All its log events that a query accepts, newest first.
+    pub(super) async fn logs(&self, query: &str) -> Vec<model::LogEvent> {
+        let mut search = LogSearch::of(self.machine, TimeRange::ALL, 1_000_000);
+        search.query = model::LogQuery::parse(query).expect("a query");
+        let page = self.history.search_logs(search).await.expect("read");
+        assert_eq!(page.next, None, "all on one page");
+        page.events.into_iter().map(|found| found.event).collect()
     }
 
     /// All raw values of a metric with one series, as milliseconds after the start.

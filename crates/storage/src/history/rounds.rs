@@ -6,6 +6,8 @@ use model::{TimeRange, UnixMillis};
 pub(crate) struct Rounds {
     pub(crate) expiry: Schedule,
     pub(crate) eviction: Schedule,
+    /// Log blocks of days that are over.
+    pub(crate) days: Schedule,
     /// The machine that was sealed last.
     sealed: i64,
 }

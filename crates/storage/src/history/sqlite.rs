@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use model::{LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
+use model::{MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
 use tokio::sync::Mutex;
 
 use super::{
-    Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries,
-    Tier, Usage, rounds::Rounds,
+    Delivery, Errors, History, LogPage, LogSearch, Maintained, Recorded, Retention, Samples,
+    SeriesSelector, StoredSeries, Tier, Usage, rounds::Rounds,
 };
 use crate::StorageError;
 use crate::rollup::Rollup;
@@ -24,9 +24,11 @@ use crate::sqlite::{Database, STORE};
 mod append;
 mod catalog;
 mod close;
+mod errors;
 mod expire;
 mod facts;
 mod find;
+mod join;
 mod logs;
 mod maintain;
 mod processes;
@@ -138,13 +140,17 @@ impl History for SqliteHistory {
         self.recorded(machine, range, limit).await
     }
 
-    async fn logs(
+    async fn search_logs(&self, search: LogSearch) -> Result<LogPage, StorageError> {
+        self.search_logs(search).await
+    }
+
+    async fn errors(
         &self,
-        machine: MachineId,
         range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<LogEvent>, StorageError> {
-        self.logs(machine, range, limit).await
+        bucket_ms: i64,
+        machines: Option<&[MachineId]>,
+    ) -> Result<Errors, StorageError> {
+        self.errors(range, bucket_ms, machines).await
     }
 
     async fn maintain(&self, now: UnixMillis) -> Result<Maintained, StorageError> {

@@ -6,15 +6,16 @@
 //!
 //! Start with [`append`], then [`maintain`], which calls the life cycle's steps in order.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use model::{LogEvent, MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
+use model::{MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
 
 use super::{
-    Delivery, History, Maintained, Recorded, Retention, Samples, SeriesSelector, StoredSeries,
-    Tier, Usage, rounds::Rounds,
+    Delivery, Errors, History, LogPage, LogSearch, Maintained, Recorded, Retention, Samples,
+    SeriesSelector, StoredSeries, Tier, Usage, rounds::Rounds,
 };
 use crate::StorageError;
 use crate::postgres::Timescale;
@@ -25,8 +26,10 @@ mod append;
 mod catalog;
 mod chunks;
 mod close;
+mod errors;
 mod expire;
 mod find;
+mod join;
 mod logs;
 mod maintain;
 mod processes;
@@ -52,6 +55,8 @@ pub struct TimescaleHistory {
     retention: Retention,
     /// What the database is known to hold; held to look and to write down.
     catalog: Mutex<Catalog>,
+    /// Fingerprints of the groups of errors; read when they are needed first. Held to look and to write down.
+    error_groups: Mutex<Option<HashSet<u64>>>,
     /// Held by a round of maintenance of this process.
     rounds: tokio::sync::Mutex<Rounds>,
     /// Blobs that could not be read and were left out of an answer.
@@ -64,6 +69,7 @@ impl TimescaleHistory {
             timescale,
             retention,
             catalog: Mutex::default(),
+            error_groups: Mutex::default(),
             rounds: tokio::sync::Mutex::default(),
             damaged: AtomicU64::new(0),
         }
@@ -142,13 +148,17 @@ impl History for TimescaleHistory {
         self.timescale.call(self.events_and_gaps(machine, range, limit)).await
     }
 
-    async fn logs(
+    async fn search_logs(&self, search: LogSearch) -> Result<LogPage, StorageError> {
+        self.timescale.call(self.find_logs(search)).await
+    }
+
+    async fn errors(
         &self,
-        machine: MachineId,
         range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<LogEvent>, StorageError> {
-        self.timescale.call(self.newest_logs(machine, range, limit)).await
+        bucket_ms: i64,
+        machines: Option<&[MachineId]>,
+    ) -> Result<Errors, StorageError> {
+        self.timescale.call(self.find_errors(range, bucket_ms, machines)).await
     }
 
     async fn maintain(&self, now: UnixMillis) -> Result<Maintained, StorageError> {

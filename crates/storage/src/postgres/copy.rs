@@ -62,14 +62,6 @@ impl Rows {
         self
     }
 
-    pub(crate) fn bool(&mut self, value: bool) -> &mut Self {
-        self.bytes(&[value.into()])
-    }
-
-    pub(crate) fn int2(&mut self, value: i16) -> &mut Self {
-        self.bytes(&value.to_be_bytes())
-    }
-
     pub(crate) fn int4(&mut self, value: i32) -> &mut Self {
         self.bytes(&value.to_be_bytes())
     }

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "history", include_str!("../../../../migrations/sqlite/0001_history.sql")),
     (2, "alerting", include_str!("../../../../migrations/sqlite/0002_alerting.sql")),
     (3, "unused_layouts", include_str!("../../../../migrations/sqlite/0003_unused_layouts.sql")),
+    (5, "logs", include_str!("../../../../migrations/sqlite/0005_logs.sql")),
     (6, "open_hours", include_str!("../../../../migrations/sqlite/0006_open_hours.sql")),
 ];
 

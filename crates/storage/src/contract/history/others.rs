@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    EventKind, Gap, GapReason, Labels, LogEvent, MachineEvent, Payload, Process, ProcessReport,
-    SeqRange, Severity, TimeRange,
+    EventKind, Gap, GapReason, Labels, MachineEvent, Payload, Process, ProcessReport, SeqRange,
+    TimeRange,
 };
 
 use super::{DAY, HOUR, MINUTE, SECOND, START, Sender, forever, settle};
@@ -98,27 +98,4 @@ pub async fn events_and_gaps_come_newest_first(open: impl AsyncFn(Retention) -> 
     assert_eq!(recorded(TimeRange::ALL, 2).await, expected[..2]);
     let range = TimeRange::new(START, START + 10 * SECOND);
     assert_eq!(recorded(range, 100).await, expected[expected.len() - 1..]);
-}
-
-pub async fn logs_come_newest_first(open: impl AsyncFn(Retention) -> Arc<dyn History>) {
-    let history = open(forever()).await;
-    let mut sender = Sender::new(&history, 1, vec![]);
-    let log = |seconds: i64| LogEvent {
-        time: START + seconds * SECOND,
-        severity: Severity::new(17).expect("a severity"),
-        service: "web".into(),
-        body: format!("request {seconds} \"failed\" \u{1F600}\u{0}"),
-        body_truncated: seconds % 2 == 0,
-        attributes: Labels::of([("code", "500")]),
-        source: "journald".into(),
-    };
-    sender.send(vec![Payload::Logs((0..100).map(log).collect())]).await;
-    sender.send(vec![Payload::Logs((100..150).rev().map(log).collect())]).await;
-    let logs = async |range: TimeRange, limit: usize| {
-        history.logs(sender.machine, range, limit).await.expect("read")
-    };
-    assert_eq!(logs(TimeRange::ALL, 3).await, [149, 148, 147].map(log));
-    let range = TimeRange::new(START + 98 * SECOND, START + 101 * SECOND);
-    assert_eq!(logs(range, 100).await, [100, 99, 98].map(log));
-    assert_eq!(logs(TimeRange::ALL, 1000).await.len(), 150);
 }

@@ -1,11 +1,15 @@
 //! Taking items in: one transaction for the items and for the fact that they are durable.
 
-use model::{Frame, Gap, Item, LogEvent, MachineEvent, MachineId, Payload, TimeRange, UnixMillis};
+use std::collections::HashSet;
+
+use model::{Frame, Gap, Item, Level, MachineEvent, MachineId, Payload, TimeRange, UnixMillis};
 use sqlx::SqliteConnection;
 
 use super::SqliteHistory;
 use super::catalog::Catalog;
+use super::{errors, logs};
 use crate::StorageError;
+use crate::history::logs::{ErrorDeltas, FreshLog};
 use crate::history::{Delivery, report, values};
 use crate::sqlite::{STORE, insert, labels_to_json};
 
@@ -13,6 +17,8 @@ use crate::sqlite::{STORE, insert, labels_to_json};
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     pub(super) catalog: Catalog,
+    /// Fingerprints of the groups of errors; read when they are needed first.
+    pub(super) error_groups: Option<HashSet<u64>>,
     /// What maintenance is making a block of, outside the lock.
     pub(super) sealing: Option<Sealing>,
 }
@@ -44,7 +50,7 @@ struct Rows {
     reports: Vec<(i64, UnixMillis, Vec<u8>)>,
     events: Vec<(i64, MachineEvent)>,
     gaps: Vec<(i64, UnixMillis, Gap)>,
-    logs: Vec<(i64, LogEvent)>,
+    logs: Vec<FreshLog>,
 }
 
 impl SqliteHistory {
@@ -63,9 +69,21 @@ impl SqliteHistory {
         for (machine, time) in frames.chain(reports) {
             writer.touch(machine, time);
         }
+        let events = std::mem::take(&mut rows.logs);
         rows.insert(&mut tx).await?;
+        let mut error_groups = writer.error_groups.take();
+        if events.iter().any(|(_, event)| Level::of(event.severity).is_error()) {
+            let known = match error_groups.take() {
+                Some(known) => known,
+                None => errors::known_groups(&mut tx).await?,
+            };
+            let known = error_groups.insert(known);
+            errors::put(&mut tx, ErrorDeltas::of(&events, known)).await?;
+        }
+        logs::put(&mut tx, events).await?;
         tx.commit().await?;
         writer.catalog = catalog;
+        writer.error_groups = error_groups;
         Ok(())
     }
 }
@@ -99,7 +117,7 @@ async fn collect(
             Payload::Event(event) => rows.events.push((machine, event)),
             Payload::Gap(gap) => rows.gaps.push((machine, received, gap)),
             Payload::Logs(events) => {
-                rows.logs.extend(events.into_iter().map(|event| (machine, event)));
+                rows.logs.extend(events.into_iter().map(|event| (name, event)));
             }
         }
     }
@@ -189,23 +207,6 @@ impl Rows {
                     .push_bind(gap.times.map(|(_, last)| last.0))
                     .push_bind(gap.reason.name())
                     .push_bind(gap.detail);
-            },
-        )
-        .await?;
-        insert(
-            connection,
-            "insert into log (machine_id, time, severity, service, source, body, truncated, attributes)",
-            "",
-            self.logs,
-            |row, (machine, event)| {
-                row.push_bind(machine)
-                    .push_bind(event.time.0)
-                    .push_bind(i64::from(event.severity.number()))
-                    .push_bind(event.service)
-                    .push_bind(event.source)
-                    .push_bind(event.body)
-                    .push_bind(event.body_truncated)
-                    .push_bind(labels_to_json(&event.attributes));
             },
         )
         .await?;

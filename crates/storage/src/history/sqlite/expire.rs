@@ -6,8 +6,9 @@ use model::{UnixMillis, limits};
 use sqlx::SqliteConnection;
 
 use super::facts::set_raw_expired_before;
+use super::logs::drop_blocks;
 use super::unused::forget_series;
-use super::{DAY_MS, HOUR_MS, SqliteHistory};
+use super::{DAY_MS, HOUR_MS, SqliteHistory, errors};
 use crate::StorageError;
 use crate::history::Maintained;
 use crate::sqlite::list_to_json;
@@ -108,7 +109,7 @@ impl SqliteHistory {
         let (raw, processes, logs): (Option<i64>, Option<i64>, Option<i64>) = sqlx::query_as(
             "select (select min(hour) from block),
                 (select min(last) from process_block),
-                (select min(time) from log)",
+                (select min(last) from log_block)",
         )
         .fetch_one(&mut *tx)
         .await?;
@@ -160,13 +161,20 @@ impl SqliteHistory {
                 .await
             }
             Droppable::Logs => {
-                self.delete(
-                    "delete from log where id in (
-                        select id from log where time < ? order by time limit ?)",
-                    before,
-                    ROWS,
+                let mut tx = self.database.write().await?;
+                let blocks = drop_blocks(&mut tx, before, BLOCKS).await?;
+                let errors = errors::drop_some(&mut tx, before, ROWS).await?;
+                sqlx::query(
+                    "delete from log_removed where not exists (
+                        select 1 from log_block where id < before >> 20)",
                 )
-                .await
+                .execute(&mut *tx)
+                .await?;
+                tx.commit().await?;
+                if errors > 0 {
+                    self.writer.lock().await.error_groups = None;
+                }
+                Ok(blocks + errors)
             }
             Droppable::Events => {
                 let events = self.delete(

@@ -12,7 +12,7 @@ use crate::StorageError;
 const ROWS: i64 = 500;
 
 /// Everything that a machine has, what depends on other rows before these.
-const DELETIONS: [&str; 15] = [
+const DELETIONS: [&str; 14] = [
     "delete from open_hour where machine_id = ?1 and hour in (
         select hour from open_hour where machine_id = ?1 limit ?2)",
     "delete from frame where machine_id = ?1 and time in (
@@ -26,7 +26,6 @@ const DELETIONS: [&str; 15] = [
         select id from process_block where machine_id = ?1 limit ?2)",
     "delete from event where id in (select id from event where machine_id = ?1 limit ?2)",
     "delete from gap where id in (select id from gap where machine_id = ?1 limit ?2)",
-    "delete from log where id in (select id from log where machine_id = ?1 limit ?2)",
     "delete from tier_minute where (series_id, hour) in (
         select series_id, hour from series join tier_minute on series_id = series.id
         where machine_id = ?1 limit ?2)",
@@ -51,6 +50,7 @@ impl SqliteHistory {
             .bind(machine.to_string())
             .execute(&mut *tx)
             .await?;
+        super::logs::hide(&mut tx, machine).await?;
         tx.commit().await?;
         writer.catalog = Default::default();
         Ok(())

@@ -1,12 +1,15 @@
 //! Taking items in: one transaction for the items and for the fact that they are durable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
-use model::{Frame, Item, MachineId, Payload, SeqRanges, SpoolEpoch, UnixMillis};
+use model::{Frame, Item, Level, MachineId, Payload, SeqRanges, SpoolEpoch, UnixMillis};
 use sqlx::PgConnection;
 
 use super::TimescaleHistory;
 use super::catalog::seqs_from_text;
+use super::{errors, logs};
+use crate::history::logs::{ErrorDeltas, FreshLog};
 use crate::history::{Delivery, report};
 use crate::postgres::copy::Rows;
 use crate::postgres::copy_in;
@@ -30,7 +33,7 @@ struct Incoming {
     reports: Rows,
     events: Rows,
     gaps: Rows,
-    logs: Rows,
+    logs: Vec<FreshLog>,
 }
 
 impl TimescaleHistory {
@@ -61,10 +64,33 @@ impl TimescaleHistory {
                 .ok_or_else(|| unavailable("what a spool has acknowledged vanished".into()))?;
             self.collect(&mut tx, machine, delivery, spool, &mut incoming).await?;
         }
+        let events = std::mem::take(&mut incoming.logs);
         incoming.copy(&mut tx).await?;
+        self.count_errors(&mut tx, &events).await?;
+        logs::put(&mut tx, events).await?;
         save_spools(&mut tx, spools).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Groups that another process made meanwhile are made again, which changes nothing; the bound on their number
+    /// holds for each process.
+    async fn count_errors(
+        &self,
+        connection: &mut PgConnection,
+        events: &[FreshLog],
+    ) -> Outcome<()> {
+        if !events.iter().any(|(_, event)| Level::of(event.severity).is_error()) {
+            return Ok(());
+        }
+        let taken = self.error_groups.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut known = match taken {
+            Some(known) => known,
+            None => errors::known_groups(connection).await?,
+        };
+        let deltas = ErrorDeltas::of(events, &mut known);
+        *self.error_groups.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        errors::put(connection, deltas).await
     }
 
     /// Reads what is acknowledged of these spools, and keeps others from changing it until the end of the
@@ -121,7 +147,7 @@ impl TimescaleHistory {
                 let layout = checked(delivery.machine, seq, frame, layout)?;
                 incoming.put_frame(machine, layout, frame);
             } else {
-                incoming.put(machine, delivery.received, payload);
+                incoming.put(delivery.machine, machine, delivery.received, payload);
             }
         }
         Ok(())
@@ -230,7 +256,7 @@ impl Incoming {
             reports: Rows::new(),
             events: Rows::new(),
             gaps: Rows::new(),
-            logs: Rows::new(),
+            logs: Vec::new(),
         }
     }
 
@@ -239,7 +265,7 @@ impl Incoming {
         self.frames.row(4).time(frame.time).int8(machine).int8(layout).float8s(values);
     }
 
-    fn put(&mut self, machine: i64, received: UnixMillis, payload: Payload) {
+    fn put(&mut self, name: MachineId, machine: i64, received: UnixMillis, payload: Payload) {
         match payload {
             Payload::Frame(_) => {}
             Payload::Processes(r) => {
@@ -270,27 +296,21 @@ impl Incoming {
                     .text(&gap.detail);
             }
             Payload::Logs(events) => {
-                for event in events {
-                    let attributes = labels_to_json(&event.attributes);
-                    self.logs
-                        .row(8)
-                        .time(event.time)
-                        .int8(machine)
-                        .int2(event.severity.number().into())
-                        .text(&event.service)
-                        .text(&event.source)
-                        .text(&event.body)
-                        .bool(event.body_truncated)
-                        .jsonb(&attributes);
-                }
+                self.logs.extend(events.into_iter().map(|event| (name, event)));
             }
         }
     }
 
     async fn copy(self, connection: &mut PgConnection) -> Outcome<()> {
         for (statement, rows) in [
-            ("copy frame (time, machine_id, layout_id, data) from stdin (format binary)", self.frames),
-            ("copy process_report (time, machine_id, data) from stdin (format binary)", self.reports),
+            (
+                "copy frame (time, machine_id, layout_id, data) from stdin (format binary)",
+                self.frames,
+            ),
+            (
+                "copy process_report (time, machine_id, data) from stdin (format binary)",
+                self.reports,
+            ),
             (
                 "copy event (time, machine_id, kind, detail, attributes) from stdin (format binary)",
                 self.events,
@@ -299,11 +319,6 @@ impl Incoming {
                 "copy gap (time, machine_id, received, first_seq, last_seq, first_time, last_time,
                     reason, detail) from stdin (format binary)",
                 self.gaps,
-            ),
-            (
-                "copy log (time, machine_id, severity, service, source, body, truncated, attributes)
-                    from stdin (format binary)",
-                self.logs,
             ),
         ] {
             copy_in(connection, statement, rows).await?;

@@ -17,7 +17,8 @@ pub(super) enum Hypertable {
     ProcessBlock,
     Event,
     Gap,
-    Log,
+    LogBlock,
+    LogFilter,
 }
 
 impl Hypertable {
@@ -31,7 +32,8 @@ impl Hypertable {
             Self::ProcessBlock => "process_block",
             Self::Event => "event",
             Self::Gap => "gap",
-            Self::Log => "log",
+            Self::LogBlock => "log_block",
+            Self::LogFilter => "log_filter",
         }
     }
 

@@ -1,6 +1,8 @@
 //! Dropping what is too old, and the oldest when there is too much: whole chunks, which costs nearly
 //! nothing.
 
+use std::sync::PoisonError;
+
 use model::{TimeRange, UnixMillis, limits};
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -23,7 +25,7 @@ impl TimescaleHistory {
         for (what, age_ms) in [
             (Hypertable::Block, kept.raw_ms),
             (Hypertable::ProcessBlock, kept.processes_ms),
-            (Hypertable::Log, kept.logs_ms),
+            (Hypertable::LogBlock, kept.logs_ms),
             (Hypertable::TierMinute, kept.minute_ms),
             (Hypertable::TierHour, kept.hour_ms),
             (Hypertable::Event, kept.events_ms),
@@ -62,7 +64,7 @@ impl TimescaleHistory {
     async fn drop_oldest(&self, now: UnixMillis) -> Outcome<u64> {
         let mut tx = self.timescale.read().await?;
         let mut candidates: Vec<(UnixMillis, Hypertable, TimeRange)> = Vec::new();
-        for what in [Hypertable::Block, Hypertable::ProcessBlock, Hypertable::Log] {
+        for what in [Hypertable::Block, Hypertable::ProcessBlock, Hypertable::LogBlock] {
             let chunks = what.chunks_before(&mut tx, now - KEPT_MS).await?;
             candidates.extend(chunks.into_iter().map(|chunk| (chunk.start, what, chunk)));
         }
@@ -97,7 +99,10 @@ impl TimescaleHistory {
             }
             set_raw_expired_before(&mut tx, chunk.end).await?;
         }
-        let dropped = what.drop_chunks(&mut tx, chunk).await?;
+        let mut dropped = what.drop_chunks(&mut tx, chunk).await?;
+        if what == Hypertable::LogBlock {
+            dropped += Hypertable::LogFilter.drop_chunks(&mut tx, chunk).await?;
+        }
         tx.commit().await?;
         Ok(dropped)
     }
@@ -108,6 +113,13 @@ impl TimescaleHistory {
         let kept = &self.retention;
         for (statement, before) in [
             ("delete from acknowledged where updated < $1", now - SPOOL_AGE_MS),
+            ("delete from error_minute where minute < $1", now - kept.logs_ms),
+            ("delete from error_group where last_seen < $1", now - kept.logs_ms),
+            (
+                "delete from log_removed where $1 is not null and not exists (
+                    select 1 from log_block where id < before >> 20)",
+                now,
+            ),
             ("delete from damaged_block where hour < $1", now - kept.raw_ms),
             // The last chunk that is partly too old.
             ("delete from tier_hour where day + interval '1 day' <= $1", now - kept.hour_ms),
@@ -117,6 +129,8 @@ impl TimescaleHistory {
             tx.commit().await?;
             deleted += done.rows_affected();
         }
+        // Groups may be gone: they are read again when they are needed.
+        *self.error_groups.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(deleted)
     }
 

@@ -16,6 +16,7 @@ const ROUND: Duration = Duration::from_millis(500);
 /// What is rarely there is looked for this often.
 const EXPIRY_MS: i64 = 60_000;
 const EVICTION_MS: i64 = 10_000;
+const DAYS_MS: i64 = 60_000;
 /// Hours looked up per round.
 const HOURS: i64 = 64;
 
@@ -28,6 +29,12 @@ impl TimescaleHistory {
         let Some(turn) = self.turn().await? else { return Ok(done) };
         let mut results = vec![self.seal_some(now, &mut rounds, &mut done).await];
         results.push(self.close_some(now, &mut done).await);
+        let closed = rounds.days.is_due(now, DAYS_MS);
+        let sealed = done.sealed;
+        results.push(self.join_some(now, closed, &mut done).await);
+        if closed {
+            rounds.days.looked(now, done.sealed - sealed);
+        }
         if rounds.expiry.is_due(now, EXPIRY_MS) {
             results.push(self.expire_some(now, &mut done).await);
             rounds.expiry.looked(now, done.expired);

@@ -6,7 +6,7 @@ use super::TimescaleHistory;
 use crate::postgres::failure::Outcome;
 
 /// All rows of a machine, the catalogue last: killed in between, the rest is found again.
-const DELETIONS: [&str; 14] = [
+const DELETIONS: [&str; 13] = [
     "delete from open_hour where machine_id = $1",
     "delete from frame where machine_id = $1",
     "delete from process_report where machine_id = $1",
@@ -15,7 +15,6 @@ const DELETIONS: [&str; 14] = [
     "delete from process_block where machine_id = $1",
     "delete from event where machine_id = $1",
     "delete from gap where machine_id = $1",
-    "delete from log where machine_id = $1",
     "delete from tier_minute where series_id in (select id from series where machine_id = $1)",
     "delete from tier_hour where series_id in (select id from series where machine_id = $1)",
     "delete from placement where machine_id = $1",
@@ -31,6 +30,7 @@ impl TimescaleHistory {
             .bind(machine.to_string())
             .execute(&mut *tx)
             .await?;
+        super::logs::hide(&mut tx, machine).await?;
         tx.commit().await?;
         self.forget_catalog();
         Ok(())
