@@ -30,6 +30,6 @@ mod uplink;
 
 pub use collector::Collector;
 pub use config::{Config, FilterConfig, ProbesConfig, Secret, SpoolConfig};
-pub use logs::{FilesConfig, JournaldConfig, LogsConfig, Start};
+pub use logs::{ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start};
 pub use stats::CollectorStats;
 pub use uplink::{Target, Token};

@@ -22,6 +22,7 @@ use crate::CollectorStats;
 use crate::spool::Bookmark;
 
 mod config;
+mod envelope;
 mod file;
 mod join;
 mod journald;
@@ -31,7 +32,7 @@ mod outbox;
 mod parse;
 mod reader;
 
-pub use config::{FilesConfig, JournaldConfig, LogsConfig, Start};
+pub use config::{ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start};
 
 /// Batches that wait for the disk. When there are more, sources wait.
 const BATCHES_MAX: usize = 4;
@@ -94,7 +95,7 @@ impl Logs {
         let room = Room { spool_bytes_max: self.spool_bytes_max, stats: Arc::clone(&self.stats) };
         if self.config.journald.enabled {
             let journald = journald::Journald {
-                config: self.config.journald,
+                config: self.config.journald.clone(),
                 cursor: self.places.get(journald::SOURCE).cloned(),
                 room: room.clone(),
                 parser: parser.clone(),
@@ -102,8 +103,9 @@ impl Logs {
             let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
             tokio::spawn(journald.run(outbox, stop.clone()));
         }
-        if !self.config.files.is_empty() {
-            let setup = file::Setup { files: self.config.files, places: self.places, room };
+        let sections = self.config.sections();
+        if !sections.is_empty() {
+            let setup = file::Setup { files: sections, places: self.places, room };
             let files = file::Files::new(setup, parser);
             let (outbox, stop) = (outbox::Outbox::new(sender, self.stats), stop.clone());
             let reading = move || files.run(outbox, &stop);

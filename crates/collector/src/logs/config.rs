@@ -13,7 +13,25 @@ const PRIORITIES: [&str; 8] =
 #[serde(default, deny_unknown_fields)]
 pub struct LogsConfig {
     pub files: Vec<FilesConfig>,
+    pub containers: ContainersConfig,
     pub journald: JournaldConfig,
+}
+
+/// The section `[collector.logs.containers]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainersConfig {
+    pub enabled: bool,
+    /// Globs over the files that engines write: JSON by Docker, prefixed lines by Podman.
+    pub include: Vec<String>,
+}
+
+/// Files that are read alike.
+#[derive(Clone, Debug)]
+pub(super) struct Section {
+    pub(super) files: FilesConfig,
+    /// Their lines are in the envelopes of a container engine.
+    pub(super) of_containers: bool,
 }
 
 /// The section `[collector.logs.journald]`.
@@ -72,7 +90,31 @@ impl Default for JournaldConfig {
     }
 }
 
+impl Default for ContainersConfig {
+    fn default() -> Self {
+        let include = [
+            "/var/lib/docker/containers/*/*-json.log",
+            "/var/lib/containers/storage/overlay-containers/*/userdata/ctr.log",
+        ];
+        Self { enabled: false, include: include.map(str::to_owned).into() }
+    }
+}
+
 impl LogsConfig {
+    /// What files to read, containers first: a file belongs to the first section that leads to it.
+    pub(super) fn sections(&self) -> Vec<Section> {
+        let containers = self.containers.enabled.then(|| {
+            let include = self.containers.include.clone();
+            Section {
+                files: FilesConfig { include, ..FilesConfig::default() },
+                of_containers: true,
+            }
+        });
+        let files = self.files.iter().cloned();
+        let files = files.map(|files| Section { files, of_containers: false });
+        containers.into_iter().chain(files).collect()
+    }
+
     /// # Errors
     /// When a value cannot be used. The message names its key.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
@@ -87,6 +129,9 @@ impl LogsConfig {
             if files.service.as_ref().is_some_and(|name| name.is_empty() || name.len() > 255) {
                 bail!("{key}.service: expected 1 to 255 bytes");
             }
+        }
+        for glob in &self.containers.include {
+            check_glob("collector.logs.containers.include", glob)?;
         }
         if let Some(priority) = &self.journald.priority
             && !PRIORITIES.contains(&priority.as_str())

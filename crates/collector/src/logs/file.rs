@@ -20,7 +20,7 @@ use model::{LogEvent, UnixMillis};
 use tokio_util::sync::CancellationToken;
 
 use super::Room;
-use super::config::{FilesConfig, Start};
+use super::config::{Section, Start};
 use super::lines::{Mark, TAIL_BYTES_MAX};
 use super::outbox::{Closed, Outbox};
 use super::parse::{Known, Parser};
@@ -28,6 +28,7 @@ use super::reader::Reader;
 use crate::spool::Bookmark;
 use find::{FileId, HEAD_BYTES_MAX, Place};
 
+mod container;
 mod find;
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,7 @@ const GLOB_SOURCE: &str = "glob:";
 /// What a reader of files works with.
 #[derive(Debug)]
 pub(super) struct Setup {
-    pub(super) files: Vec<FilesConfig>,
+    pub(super) files: Vec<Section>,
     /// Where reading goes on, by source.
     pub(super) places: BTreeMap<String, String>,
     pub(super) room: Room,
@@ -228,7 +229,7 @@ impl Files {
     fn scan(&mut self, outbox: &mut Outbox, now: Instant) {
         let is_first = self.scanned_at.replace(now).is_none();
         let mut found: Vec<(PathBuf, File, FileId, usize)> = Vec::new();
-        for (section, files) in self.setup.files.iter().enumerate() {
+        for (section, Section { files, .. }) in self.setup.files.iter().enumerate() {
             for path in files.include.iter().flat_map(|pattern| find::glob(pattern)) {
                 let text = path.to_string_lossy();
                 if files.exclude.iter().any(|pattern| model::glob::matches(pattern, &text)) {
@@ -269,7 +270,7 @@ impl Files {
             self.follow_between(&path, &listed, now, outbox);
             self.discover(&path, file, id, section, now, outbox);
         }
-        for files in &self.setup.files {
+        for Section { files, .. } in &self.setup.files {
             for pattern in &files.include {
                 let source = format!("{GLOB_SOURCE}{pattern}");
                 if !self.setup.places.contains_key(&source) {
@@ -361,7 +362,7 @@ impl Files {
     fn section_of(&self, path: &Path) -> Option<usize> {
         let text = path.to_string_lossy();
         let matches = |pattern: &String| model::glob::matches(&pattern.replace("**/", "*"), &text);
-        self.setup.files.iter().position(|files| files.include.iter().any(matches))
+        self.setup.files.iter().position(|section| section.files.include.iter().any(matches))
     }
 
     /// Decides where to start in a file that is new to us.
@@ -394,7 +395,7 @@ impl Files {
             self.followed.push(followed);
             return;
         }
-        let files = &self.setup.files[section];
+        let files = &self.setup.files[section].files;
         let was_in_use =
             |pattern: &String| self.setup.places.contains_key(&format!("{GLOB_SOURCE}{pattern}"));
         let is_first_look = !files.include.iter().all(was_in_use);
@@ -454,14 +455,18 @@ impl Files {
         now: Instant,
         is_detached: bool,
     ) -> Followed {
-        let files = &self.setup.files[section];
-        let known = Known {
-            service: files.service.clone(),
-            service_otherwise: find::service_of(path),
-            attributes: vec![("log.file.path".to_owned(), attribute(path))],
-            source: "file",
-            ..Known::default()
+        let Section { files, of_containers } = &self.setup.files[section];
+        let mut attributes = vec![("log.file.path".to_owned(), attribute(path))];
+        let container = of_containers.then(|| container::of(path));
+        let (source, service_otherwise) = match container {
+            Some(container) => {
+                attributes.push(("container.id".to_owned(), container.id));
+                ("container", container.name)
+            }
+            None => ("file", find::service_of(path)),
         };
+        let service = files.service.clone();
+        let known = Known { service, service_otherwise, attributes, source, ..Known::default() };
         let mut head = vec![0; HEAD_BYTES_MAX.min(mark.offset as usize)];
         let read = file.read_at(&mut head, 0).unwrap_or(0);
         head.truncate(read);
@@ -474,7 +479,7 @@ impl Files {
             file,
             path: path.to_owned(),
             section,
-            reader: Reader::new(mark, files.multiline, known),
+            reader: Reader::new(mark, files.multiline, *of_containers, known),
             head,
             tail,
             seen: Seen::default(),

@@ -2,6 +2,7 @@
 
 use model::{LogEvent, UnixMillis};
 
+use super::envelope::{Envelopes, Stream};
 use super::join::{Joined, Joiner};
 use super::lines::{Line, Lines, Mark};
 use super::parse::{Known, Parser};
@@ -9,17 +10,42 @@ use super::parse::{Known, Parser};
 #[derive(Debug)]
 pub(super) struct Reader {
     lines: Lines,
-    joiner: Joiner,
+    texts: Texts,
     known: Known,
     /// Everything before it went out as events.
     mark: Mark,
 }
 
+/// Lines, out of their envelopes, to texts of events.
+#[derive(Debug)]
+struct Texts {
+    joiner: Joiner,
+    /// Of a container.
+    envelopes: Option<Envelopes>,
+    stream: Stream,
+    /// When the text at work began, by its envelope.
+    time: Option<UnixMillis>,
+}
+
+/// The text of one event, and when it began by its envelope.
+#[derive(Debug)]
+struct Text {
+    joined: Joined,
+    time: Option<UnixMillis>,
+    /// Parts of a line before its end wait for others, so reading does not go on after it.
+    has_gap: bool,
+}
+
 impl Reader {
     /// Goes on at `mark`.
-    pub(super) fn new(mark: Mark, multiline: bool, known: Known) -> Self {
-        let (lines, joiner) = (Lines::new(mark.offset), Joiner::new(multiline));
-        Self { lines, joiner, known, mark }
+    pub(super) fn new(mark: Mark, multiline: bool, enveloped: bool, known: Known) -> Self {
+        let texts = Texts {
+            joiner: Joiner::new(multiline),
+            envelopes: enveloped.then(Envelopes::default),
+            stream: Stream::Stdout,
+            time: None,
+        };
+        Self { lines: Lines::new(mark.offset), texts, known, mark }
     }
 
     /// Of the next byte to feed.
@@ -33,7 +59,7 @@ impl Reader {
 
     /// Whether lines wait for others that may belong to them.
     pub(super) fn holds_lines(&self) -> bool {
-        !self.joiner.is_empty()
+        !self.texts.joiner.is_empty()
     }
 
     pub(super) fn feed(
@@ -43,48 +69,91 @@ impl Reader {
         now: UnixMillis,
         out: &mut Vec<LogEvent>,
     ) {
-        let Self { lines, joiner, known, mark } = self;
+        let Self { lines, texts, known, mark } = self;
         lines.feed(chunk, |line| {
-            if let Some(joined) = push(joiner, line) {
-                *mark = joined.mark;
-                out.push(parser.event(&joined.text, joined.cut, known, now));
-            }
+            texts.push(line, |text| out.push(event(text, known, mark, parser, now)));
         });
     }
 
     /// The source begins again from its start. What was not whole is forgotten.
     pub(super) fn start_anew(&mut self) {
         self.lines = Lines::new(0);
-        self.joiner.take();
+        self.texts.joiner.take();
+        self.texts.envelopes = self.texts.envelopes.take().map(|_| Envelopes::default());
         self.mark = Mark::default();
     }
 
     /// Nothing more came for a while: what waits for more lines is whole.
     pub(super) fn settle(&mut self, parser: &Parser, now: UnixMillis, out: &mut Vec<LogEvent>) {
-        if let Some(joined) = self.joiner.take() {
-            self.mark = joined.mark;
-            out.push(parser.event(&joined.text, joined.cut, &self.known, now));
+        // A place before parts that were read is kept in front of them.
+        if self.texts.holds_parts() {
+            return;
         }
+        let Self { texts, known, mark, .. } = self;
+        texts.end(|text| out.push(event(text, known, mark, parser, now)));
     }
 
     /// Nothing will ever come: a last line without end is whole too.
     pub(super) fn finish(&mut self, parser: &Parser, now: UnixMillis, out: &mut Vec<LogEvent>) {
-        let mut ended: Option<Joined> = None;
-        let joiner = &mut self.joiner;
-        self.lines.finish(|line| ended = push(joiner, line));
-        if let Some(joined) = ended {
-            self.mark = joined.mark;
-            out.push(parser.event(&joined.text, joined.cut, &self.known, now));
-        }
-        self.settle(parser, now, out);
+        let Self { lines, texts, known, mark } = self;
+        lines.finish(|line| {
+            texts.push(line, |text| out.push(event(text, known, mark, parser, now)));
+        });
+        texts.end(|text| out.push(event(text, known, mark, parser, now)));
     }
 }
 
-fn push(joiner: &mut Joiner, line: Line<'_>) -> Option<Joined> {
-    let text = String::from_utf8_lossy(line.text);
-    // What a writer without append mode leaves behind after a truncation is zeros.
-    let text = text.strip_suffix('\r').unwrap_or(&text).trim_start_matches('\0');
-    joiner.push(text, line.cut, line.mark())
+impl Texts {
+    fn push(&mut self, line: Line<'_>, mut each: impl FnMut(Text)) {
+        let text = String::from_utf8_lossy(line.text);
+        // What a writer without append mode leaves behind after a truncation is zeros.
+        let text = text.strip_suffix('\r').unwrap_or(&text).trim_start_matches('\0');
+        let Some(envelopes) = &mut self.envelopes else {
+            if let Some(joined) = self.joiner.push(text, line.cut, line.mark()) {
+                each(Text { joined, time: None, has_gap: false });
+            }
+            return;
+        };
+        let Some(content) = envelopes.open(text) else { return };
+        // Lines of one stream do not go on in the other.
+        if content.stream != self.stream {
+            self.stream = content.stream;
+            self.end(&mut each);
+        }
+        let was_empty = self.joiner.is_empty();
+        let ended = self.joiner.push(&content.text, line.cut || content.cut, line.mark());
+        if let Some(joined) = ended {
+            let has_gap = self.holds_parts();
+            each(Text { joined, time: self.time, has_gap });
+            self.time = content.time;
+        } else if was_empty {
+            self.time = content.time;
+        }
+    }
+
+    fn end(&mut self, mut each: impl FnMut(Text)) {
+        if let Some(joined) = self.joiner.take() {
+            each(Text { joined, time: self.time, has_gap: self.holds_parts() });
+        }
+    }
+
+    fn holds_parts(&self) -> bool {
+        self.envelopes.as_ref().is_some_and(Envelopes::holds_parts)
+    }
+}
+
+fn event(
+    Text { joined, time, has_gap }: Text,
+    known: &mut Known,
+    mark: &mut Mark,
+    parser: &Parser,
+    now: UnixMillis,
+) -> LogEvent {
+    if !has_gap {
+        *mark = joined.mark;
+    }
+    known.time = time;
+    parser.event(&joined.text, joined.cut, known, now)
 }
 
 #[cfg(test)]
@@ -96,7 +165,8 @@ mod tests {
 
     fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<LogEvent>, Mark) {
         let parser = Parser::new(TimeZone::UTC);
-        let (mut reader, mut out) = (Reader::new(Mark::default(), true, Known::default()), vec![]);
+        let (mut reader, mut out) =
+            (Reader::new(Mark::default(), true, false, Known::default()), vec![]);
         let now = UnixMillis(1_795_208_400_000);
         chunks.into_iter().for_each(|chunk| reader.feed(chunk, &parser, now, &mut out));
         reader.finish(&parser, now, &mut out);
@@ -106,7 +176,8 @@ mod tests {
     #[test]
     fn a_place_is_before_whatever_was_not_sent_yet() {
         let parser = Parser::new(TimeZone::UTC);
-        let (mut reader, mut out) = (Reader::new(Mark::default(), true, Known::default()), vec![]);
+        let (mut reader, mut out) =
+            (Reader::new(Mark::default(), true, false, Known::default()), vec![]);
         let now = UnixMillis(0);
         reader.feed(b"one\ntwo\n  more\npart", &parser, now, &mut out);
         assert_eq!((out.len(), reader.mark().offset), (1, 4));

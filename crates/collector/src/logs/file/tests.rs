@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::CollectorStats;
 use crate::logs::LogBatch;
+use crate::logs::config::FilesConfig;
 
 /// A directory of logs, the reader, and what stands for the spool: what a batch brought is kept, with its
 /// bookmarks, or was never read.
@@ -18,11 +19,13 @@ struct Desk {
     include: Vec<String>,
     places: BTreeMap<String, String>,
     lines: Vec<String>,
+    services: BTreeSet<String>,
     reading: Option<(Files, Outbox, mpsc::Receiver<LogBatch>)>,
     now: Instant,
     written: u32,
     /// Whether the reader is killed whenever it may be.
     kills: bool,
+    of_containers: bool,
     /// Lines of different files may come in any order.
     is_unordered: bool,
 }
@@ -36,10 +39,12 @@ impl Desk {
             include,
             places: BTreeMap::new(),
             lines: Vec::new(),
+            services: BTreeSet::new(),
             reading: None,
             now: Instant::now(),
             written: 0,
             kills,
+            of_containers: false,
             is_unordered: false,
         };
         desk.start();
@@ -50,7 +55,8 @@ impl Desk {
 
     fn start(&mut self) {
         let stats = Arc::new(CollectorStats::default());
-        let section = FilesConfig { include: self.include.clone(), ..FilesConfig::default() };
+        let files = FilesConfig { include: self.include.clone(), ..FilesConfig::default() };
+        let section = Section { files, of_containers: self.of_containers };
         let setup = Setup {
             files: vec![section],
             places: self.places.clone(),
@@ -74,6 +80,7 @@ impl Desk {
             let (files, outbox, batches) = self.reading.as_mut().expect("it runs");
             while files.look(outbox, self.now).expect("taken") {}
             while let Ok(batch) = batches.try_recv() {
+                self.services.extend(batch.events.iter().map(|event| event.service.clone()));
                 self.lines.extend(batch.events.into_iter().map(|event| event.body));
                 for Bookmark { source, place } in batch.bookmarks {
                     match place {
@@ -431,4 +438,33 @@ fn while_the_spool_is_half_full_files_wait() {
     assert_eq!(desk.lines.len(), 5);
     setup(&mut desk, 100);
     desk.check();
+}
+
+#[test]
+fn what_a_container_writes_is_its_own_across_kills() {
+    const ID: &str = "9f86d081884c7d659a2feaa0c55ad0159f86d081884c7d659a2feaa0c55ad015";
+    for kills in [false, true] {
+        let mut desk = Desk::new(&["containers/*/*-json.log"], kills);
+        desk.of_containers = true;
+        desk.kill();
+        fs::create_dir_all(desk.at("containers").join(ID)).expect("made");
+        let name = format!("containers/{ID}/{ID}-json.log");
+        let config = r#"{"Name":"/web","ID":"x"}"#;
+        fs::write(desk.at(&name).with_file_name("config.v2.json"), config).expect("written");
+        let mut file = desk.open(&name);
+        for i in 0..5 {
+            let part = |log: &str, stream: &str| {
+                format!(r#"{{"log":"{log}","stream":"{stream}","time":"2026-11-20T21:00:00Z"}}"#)
+            };
+            // Parted, with a look in between.
+            writeln!(file, "{}", part("line ", "stdout")).expect("written");
+            desk.look();
+            writeln!(file, "{}", part(&format!("{i}\\n"), "stdout")).expect("written");
+            desk.look();
+        }
+        desk.written = 5;
+        (0..3).for_each(|_| desk.look());
+        assert_eq!(desk.services, ["web".to_owned()].into());
+        desk.check();
+    }
 }
