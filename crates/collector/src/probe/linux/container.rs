@@ -38,6 +38,9 @@ struct Container {
 /// What is remembered of a container.
 struct Seen {
     name: String,
+    /// Its name and image, as the engine last said. While the engine is silent these stand: without them
+    /// the same container would have other series.
+    called: Option<Facts>,
     init_pid: Option<u32>,
     cpu: Option<(Instant, f64)>,
 }
@@ -68,8 +71,9 @@ impl Probe for Container {
                 continue;
             }
             let usage = self.tree.usage(place);
-            let facts = facts.get(&id.full);
             let before = self.before.as_ref().and_then(|all| all.get(&id.full));
+            let called = before.and_then(|before| before.called.as_ref());
+            let facts = facts.get(&id.full).or(called);
             let cpu_before = before.and_then(|b| b.cpu);
             put(sheet, at, id, &usage, facts, cpu_before);
             if let Some(pid) = pid
@@ -82,7 +86,8 @@ impl Probe for Container {
             }
             let name = facts.map_or(id.short(), |f| f.name.as_str()).to_owned();
             let cpu = usage.cpu_seconds.map(|cpu| (at.instant, cpu));
-            seen.insert(id.full.clone(), Seen { name, init_pid: *pid, cpu });
+            let called = facts.map(Facts::without_state);
+            seen.insert(id.full.clone(), Seen { name, called, init_pid: *pid, cpu });
         }
         if let Some(before) = &self.before {
             changes(at, before, &seen).into_iter().for_each(|event| sheet.event(event));

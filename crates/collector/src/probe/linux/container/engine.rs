@@ -31,6 +31,13 @@ pub(super) struct Facts {
     pub(super) restarts: Option<u64>,
 }
 
+impl Facts {
+    /// What stays true while the container lives.
+    pub(super) fn without_state(&self) -> Self {
+        Self { name: self.name.clone(), image: self.image.clone(), health: None, restarts: None }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Starting,

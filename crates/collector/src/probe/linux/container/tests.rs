@@ -185,6 +185,27 @@ fn an_engine_that_is_gone_takes_only_the_names_away() {
 }
 
 #[test]
+fn a_container_keeps_its_name_while_the_engine_is_silent() {
+    let machine = Machine::new();
+    machine.engine();
+    let group = format!("system.slice/docker-{WEB}.scope");
+    machine.v2_container(&group, 100, 1);
+    let (mut probe, start) = (machine.probe(), Instant::now());
+    let named = ["container.memory.usage", "container.name=\"web\"", "nginx:1.27"];
+    assert!(read(&mut *probe, start, 0).value(&named).is_some());
+    fs::remove_file(machine.0.path().join("engine.sock")).expect("there");
+    for second in [5, 10] {
+        let reading = read(&mut *probe, start, second);
+        assert!(reading.value(&named).is_some(), "it is the same container");
+        // What only the engine knows is not known now.
+        assert_eq!(reading.value(&["container.healthy"]), None);
+        assert_eq!(reading.value(&["container.restarts"]), None);
+    }
+    machine.remove(&group);
+    assert_eq!(read(&mut *probe, start, 15).events, ["container web stopped"]);
+}
+
+#[test]
 fn starts_stops_and_restarts_are_events_after_the_first_reading() {
     let machine = Machine::new();
     let web = format!("system.slice/docker-{WEB}.scope");
