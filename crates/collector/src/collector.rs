@@ -164,6 +164,9 @@ impl Sampler {
                 () = shutdown.cancelled() => return,
                 readings = self.prober.tick(clock()) => readings,
             };
+            if readings.events.iter().any(|event| moves_clocks_apart(event.kind)) {
+                ticker = Ticker::new(interval, clock());
+            }
             // Waits for the disk at most, never for the network.
             if batches.send(batch(readings)).await.is_err() {
                 return;
@@ -194,6 +197,11 @@ impl Sampler {
         self.prober.set_disabled(disabled);
         settings.interval_in_force()
     }
+}
+
+/// Whether the ticker, which follows the monotonic clock, has lost its step with the wall clock.
+fn moves_clocks_apart(kind: EventKind) -> bool {
+    matches!(kind, EventKind::ClockStep | EventKind::Resume)
 }
 
 /// Waits until it is announced that the machine sleeps. Cancel safe.

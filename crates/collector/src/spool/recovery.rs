@@ -133,7 +133,7 @@ fn go_on(
         }
         // How far it went is told by the segment after it.
         let told = next.and_then(|next| match next.before {
-            None if scan.damage().is_some() => Some(next.first - 1),
+            None if scan.damage().is_some() => next.first.checked_sub(1),
             before => before,
         });
         let told = told.filter(|last| *last >= scan.first);
