@@ -102,19 +102,28 @@ async fn one_viewer(
     let show = json!({ "machine": id, "rows": [], "all": true });
     socket.send(Message::text(show.to_string())).await?;
     let mut ages = Vec::new();
+    // What a page gets of the past when it opens is old by intention.
+    let first = unix_ms()? + from.saturating_duration_since(Instant::now()).as_secs_f64() * 1000.0;
     loop {
         let message = tokio::time::timeout_at(until.into(), socket.next()).await;
         let Ok(Some(message)) = message else { return Ok(ages) };
         let Message::Text(text) = message? else { continue };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0;
-        if Instant::now() < from || !text.starts_with(r#"{"t":"frames""#) {
+        let now = unix_ms()?;
+        if now < first || !text.starts_with(r#"{"t":"frames""#) {
             continue;
         }
         let frames: Value = serde_json::from_str(&text)?;
         for frame in frames["frames"].as_array().into_iter().flatten() {
-            ages.push(now - frame[0].as_f64().unwrap_or(now));
+            let time = frame[0].as_f64().context("a frame without its time")?;
+            if time >= first {
+                ages.push(now - time);
+            }
         }
     }
+}
+
+fn unix_ms() -> anyhow::Result<f64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0)
 }
 
 /// User and system time of this process.

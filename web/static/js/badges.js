@@ -31,7 +31,13 @@ export function watchAlerts(changed) {
 
 // The badges of one machine, into the place that its row has for them. Critical ones come first.
 export function writeBadges(place, machine) {
-  const mine = (alerts.get(machine) ?? []).toSorted((a, b) => a.level.localeCompare(b.level));
+  const byRule = new Map();
+  for (const alert of alerts.get(machine) ?? []) {
+    const known = byRule.get(alert.rule);
+    if (!known || alert.level < known.level) byRule.set(alert.rule, alert);
+  }
+  const order = (a, b) => a.level.localeCompare(b.level) || a.rule.localeCompare(b.rule);
+  const mine = [...byRule.values()].sort(order);
   const key = mine.map((alert) => alert.id + alert.level + alert.acknowledged_by).join(' ');
   if (place.dataset.key === key) return;
   place.dataset.key = key;

@@ -45,7 +45,9 @@ fn by_machine(alerts: Vec<v1::ActiveAlert>) -> Badges {
         badges.entry(alert.machine_id).or_default().push(badge);
     }
     for some in badges.values_mut() {
-        some.sort_by_key(|badge| badge.level);
+        some.sort_by(|a, b| (a.level, &a.rule).cmp(&(b.level, &b.rule)));
+        // A rule may fire for many series of one machine.
+        some.dedup_by(|a, b| a.rule == b.rule);
         some.truncate(SHOWN);
     }
     badges
@@ -67,6 +69,7 @@ mod tests {
         use v1::AlertLevel::{Critical, Warning};
         use v1::AlertPhase::{Firing, Pending};
         let badges = by_machine(vec![
+            alert("warm", Warning, Firing),
             alert("warm", Warning, Firing),
             alert("soon", Critical, Pending),
             v1::ActiveAlert { silenced_by: "s".to_owned(), ..alert("quiet", Critical, Firing) },
