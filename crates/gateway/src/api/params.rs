@@ -42,6 +42,14 @@ impl Params {
         value.filter(|value| !value.is_empty())
     }
 
+    /// As [`Self::text`], for a parameter of which a second one would otherwise be without effect.
+    pub(crate) fn once(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        match self.0.iter().filter(|(key, _)| key == name).count() {
+            0 | 1 => Ok(self.text(name)),
+            n => Err(ApiError::invalid(name, format!("{name}: expected one, found {n}"))),
+        }
+    }
+
     pub(crate) fn required(&self, name: &str) -> Result<&str, ApiError> {
         self.text(name).ok_or_else(|| ApiError::invalid(name, format!("{name} is required")))
     }

@@ -55,7 +55,7 @@ const AGGREGATES: [(&str, v1::Aggregate); 10] = [
 ];
 
 /// `metric`, `start` and `end` (an hour ago and now when absent), `step`, `aggregate`, `band`, `machine`
-/// (an id), `match` over machines and `label` over labels of the series.
+/// (an id, a host name or the beginning of an id), `match` over machines and `label` over labels of the series.
 pub(crate) async fn query_range(
     State(shared): State<Shared>,
     params: Params,
@@ -71,19 +71,27 @@ pub(crate) async fn query_range(
         "aggregate",
         "band",
     ])?;
-    let answer = shared.upstream.query_range(request(&params, now_ms())?).await?;
+    let mut request = request(&params, now_ms())?;
+    if let Some(machine) = params.once("machine")? {
+        request.machines.push(v1::LabelMatcher {
+            name: "machine.id".to_owned(),
+            op: v1::label_matcher::Op::Equal.into(),
+            value: id_of(&shared, machine).await?,
+        });
+    }
+    let answer = shared.upstream.query_range(request).await?;
     Ok(Json(answer.into()))
 }
 
-fn request(params: &Params, now: i64) -> Result<v1::QueryRangeRequest, ApiError> {
-    let mut machines = params.matchers("match")?;
-    if let Some(id) = params.text("machine") {
-        machines.push(v1::LabelMatcher {
-            name: "machine.id".to_owned(),
-            op: v1::label_matcher::Op::Equal.into(),
-            value: id.to_owned(),
-        });
+/// A matcher knows whole ids only; the aggregator knows which machine is meant, and why there is none.
+async fn id_of(shared: &Shared, machine: &str) -> Result<String, ApiError> {
+    if shared.hub.picture().rows.contains_key(machine) {
+        return Ok(machine.to_owned());
     }
+    Ok(shared.upstream.machine(machine).await?.id)
+}
+
+fn request(params: &Params, now: i64) -> Result<v1::QueryRangeRequest, ApiError> {
     let end = params.time("end", now)?.unwrap_or(now);
     let start = params.time("start", now)?.unwrap_or(end.saturating_sub(3_600_000));
     if start >= end {
@@ -92,7 +100,7 @@ fn request(params: &Params, now: i64) -> Result<v1::QueryRangeRequest, ApiError>
     Ok(v1::QueryRangeRequest {
         metric: params.required("metric")?.to_owned(),
         labels: params.matchers("label")?,
-        machines,
+        machines: params.matchers("match")?,
         start: Some(timestamp_to_proto(UnixMillis(start))),
         end: Some(timestamp_to_proto(UnixMillis(end))),
         step: params.duration_ms("step")?.map(duration_from_ms),

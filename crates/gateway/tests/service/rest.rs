@@ -55,6 +55,26 @@ async fn a_range_has_one_value_for_each_window_and_null_where_nothing_was() {
 }
 
 #[tokio::test]
+async fn a_range_is_of_the_machine_that_is_meant_however_it_is_called() {
+    let dashboard = Dashboard::with_machines(2).await;
+    let path = "/api/v1/query_range?metric=system.cpu.utilization&step=1m&machine=";
+    let machine = dashboard.get(&format!("/api/v1/machines/{}", machine_id(1))).await.json();
+    let host_name = machine["host_name"].as_str().unwrap();
+    for reference in [machine_id(1).as_str(), host_name] {
+        let answer = dashboard.get(&format!("{path}{reference}")).await.json();
+        let series = answer["series"].as_array().unwrap();
+        assert!(!series.is_empty(), "{reference}");
+        assert!(series.iter().all(|s| s["machine"] == machine_id(1)), "{reference}");
+    }
+    let unknown = dashboard.get(&format!("{path}nobody")).await;
+    let other_call = dashboard.get("/api/v1/machines/nobody").await;
+    assert_eq!((unknown.status, unknown.json()), (StatusCode::NOT_FOUND, other_call.json()));
+    let twice = dashboard.get(&format!("{path}{host_name}&machine={host_name}")).await;
+    assert_eq!(twice.status, StatusCode::BAD_REQUEST, "{}", twice.body);
+    assert_eq!(twice.json()["error"]["field"], "machine");
+}
+
+#[tokio::test]
 async fn the_window_has_the_last_five_minutes_by_series() {
     let dashboard = Dashboard::with_machines(1).await;
     let path = format!("/api/v1/machines/{}/window", machine_id(0));
