@@ -139,8 +139,21 @@ impl Aggregate {
         ("deviation", Self::Deviation),
     ];
 
+    const FORECAST: &'static str = "forecast";
+
     pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, a)| *a == self).map_or("forecast", |(name, _)| name)
+        Self::NAMES.iter().find(|(_, a)| *a == self).map_or(Self::FORECAST, |(name, _)| name)
+    }
+
+    /// One of those without a parameter.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, aggregate)| *aggregate)
+    }
+
+    /// What to say to a name that none has.
+    pub(crate) fn expected(found: &str) -> String {
+        let names = Self::NAMES.map(|(name, _)| name).join(", ");
+        format!("expected one of {names}, {}, found {found:?}", Self::FORECAST)
     }
 }
 

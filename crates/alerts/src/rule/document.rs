@@ -179,7 +179,10 @@ impl Document {
                 "forecast",
                 format!("the aggregate {name} does not look ahead"),
             )),
-            (Some(name), None) => named("aggregate", name, &Aggregate::NAMES),
+            (Some(name), None) => match Aggregate::named(name) {
+                Some(aggregate) => Ok(aggregate),
+                None => Err(FieldError::new("aggregate", Aggregate::expected(name))),
+            },
             (None, None) => Ok(Aggregate::Last),
         }
     }
@@ -352,7 +355,7 @@ mod tests {
         check("metric = 'a'\nabove = { warning = 1 }\nfor = '9d'", "for: expected");
         check(
             "metric = 'a'\nabove = { warning = 1 }\naggregate = 'median'",
-            "aggregate: expected one of",
+            "increase, deviation, forecast, found \"median\"",
         );
         check(
             "metric = 'a'\nabove = { warning = 1 }\naggregate = 'mean'",
