@@ -264,10 +264,12 @@ async fn finish(
                 }
             },
             _ = progress.tick(), if person => eprint!(
-                "\r{:4.0} s  {} machines  {} M samples acknowledged ",
+                "\r{:4.0} s  {} machines  {} samples acknowledged ",
                 started.elapsed().as_secs_f64(),
                 fleet.connected.load(Ordering::Relaxed),
-                fleet.frames_acknowledged.load(Ordering::Relaxed) * per_frame / 1_000_000,
+                report::short(
+                    (fleet.frames_acknowledged.load(Ordering::Relaxed) * per_frame) as f64
+                ),
             ),
         }
     }

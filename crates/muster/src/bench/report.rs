@@ -37,17 +37,16 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn print(&self) {
-        let millions = |n: u64| format!("{:.2} M", n as f64 / 1e6);
         let both = |p50: Option<f64>, p99: Option<f64>| {
             let ms = |p: Option<f64>| p.map_or("-".into(), |ms| format!("{ms:.1} ms"));
             format!("p50 {}, p99 {}", ms(p50), ms(p99))
         };
         println!("{} machines × {} series for {:.1} s", self.machines, self.series, self.seconds);
-        println!("  sent          {} samples", millions(self.sent_samples));
+        println!("  sent          {} samples", short(self.sent_samples as f64));
         println!(
-            "  acknowledged  {} samples, {:.2} M a second",
-            millions(self.acknowledged_samples),
-            self.acknowledged_samples_per_second / 1e6
+            "  acknowledged  {} samples, {} a second",
+            short(self.acknowledged_samples as f64),
+            short(self.acknowledged_samples_per_second)
         );
         println!("  lost          {} samples", self.lost_samples);
         if self.rejected_samples > 0 || self.failed_machines > 0 {
@@ -69,13 +68,40 @@ impl Report {
             println!(
                 "  server        {cpu:.1} CPU-s ({:.0} % of one core), {} samples per CPU-second, {} MB resident",
                 cpu / self.seconds * 100.0,
-                self.samples_per_server_cpu_second
-                    .map_or("-".into(), |n| format!("{:.2} M", n / 1e6)),
+                self.samples_per_server_cpu_second.map_or("-".into(), short),
                 resident / 1_000_000
             );
         }
         if let (Some(bytes), Some(each)) = (self.disk_bytes, self.disk_bytes_per_sample) {
-            println!("  disk          {} MB, {each:.2} bytes a sample", bytes / 1_000_000);
+            println!("  disk          {} bytes, {each:.2} a sample", short(bytes as f64));
         }
+    }
+}
+
+/// `3`, `41.50 k`, `1.20 M`: three digits or more say something at every size.
+pub(super) fn short(n: f64) -> String {
+    for (size, unit) in [(1e9, "G"), (1e6, "M"), (1e3, "k")] {
+        // What would be rounded up to the next unit is shown in it.
+        if n >= size * 0.999_995 {
+            return format!("{:.2} {unit}", n / size);
+        }
+    }
+    format!("{n:.0}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_count_is_shown_in_a_unit_of_its_size() {
+        fn check(n: f64, expected: &str) {
+            assert_eq!(super::short(n), expected);
+        }
+        check(0.0, "0");
+        check(412.4, "412");
+        check(999.999, "1.00 k");
+        check(41_500.0, "41.50 k");
+        check(999_999.0, "1.00 M");
+        check(7_812_000.0, "7.81 M");
+        check(2.5e9, "2.50 G");
     }
 }
