@@ -85,6 +85,21 @@ mod tests {
     #[serde(default, deny_unknown_fields)]
     struct Storage {
         url: String,
+        connections: usize,
+        live: Live,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Live {
+        #[default]
+        Memory,
+        Redis(Redis),
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    struct Redis {
+        url: String,
     }
 
     fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -182,7 +197,19 @@ mod tests {
             "[storage]\nxyz = 1\n",
             &[],
             ":2: storage.xyz: unknown key",
-            Some("known keys here: url"),
+            Some("known keys here: url, connections, live"),
+        );
+        refused(
+            "[storage]\nconnections = -1\n",
+            &[],
+            ":2: storage.connections: expected a whole number, 0 or more, found integer `-1`",
+            Some("write it plainly, such as 100"),
+        );
+        refused(
+            "[storage]\nlive = \"redis\"\n",
+            &[],
+            ":2: storage.live: expected a table with the settings of this choice, found its name alone",
+            Some("write it as a section of its own: [storage.live.NAME]"),
         );
         refused(
             "",

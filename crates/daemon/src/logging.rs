@@ -24,7 +24,7 @@ pub enum Format {
 /// # Errors
 /// When the filter cannot be read, or logging was started before.
 pub fn init(format: Format, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter {filter:?}"))?;
+    let filter = read(filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -35,4 +35,16 @@ pub fn init(format: Format, filter: &str) -> anyhow::Result<()> {
         Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     }
     .map_err(|error| anyhow::anyhow!("logging was started before: {error}"))
+}
+
+/// Refuses a filter that [`init`] would refuse.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn check(filter: &str) -> anyhow::Result<()> {
+    read(filter).map(drop)
+}
+
+fn read(filter: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(filter).with_context(|| format!("log filter {filter:?}"))
 }

@@ -51,7 +51,7 @@ impl ConfigError {
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::new(path.display(), "", "no such file")
-                .with_hint("leave --config out to run with the defaults"),
+                .with_hint("check the path; no settings file is needed to run with the defaults"),
             io::ErrorKind::InvalidData => Self::new(path.display(), "", "is not UTF-8 text"),
             _ => Self::new(path.display(), "", error),
         }
@@ -106,14 +106,27 @@ impl ConfigError {
             .strip_prefix("invalid type: ")
             .or_else(|| first.strip_prefix("invalid value: "))
             .and_then(|rest| rest.rsplit_once(", expected "));
-        let problem = match mismatch {
-            Some((found, expected)) => {
-                let found = found.strip_prefix("string ").unwrap_or(found);
-                format!("expected {expected}, found {found}")
-            }
-            None => first.to_owned(),
+        let Some((found, expected)) = mismatch else {
+            return Self { place, key, problem: first.to_owned(), hint: None };
         };
-        Self { place, key, problem, hint: None }
+        // A choice that has settings of its own is a table, named after the choice.
+        if expected == "newtype variant" || expected == "struct variant" {
+            let problem = "expected a table with the settings of this choice, found its name alone";
+            let hint = format!("write it as a section of its own: [{key}.NAME]");
+            return Self { place, key, problem: problem.to_owned(), hint: Some(hint) };
+        }
+        let found = found.strip_prefix("string ").unwrap_or(found);
+        let (expected, hint) = match expected {
+            "usize" | "u64" => ("a whole number, 0 or more", Some("write it plainly, such as 100")),
+            "u32" => ("a whole number from 0 to 4294967295", Some("write it plainly, such as 100")),
+            "u16" => ("a whole number from 0 to 65535", Some("write it plainly, such as 100")),
+            "i64" => ("a whole number", Some("write it plainly, such as 100")),
+            "f64" => ("a number", Some("write it plainly, such as 0.5")),
+            "a boolean" => ("true or false", Some("write it without quotes")),
+            other => (other, None),
+        };
+        let problem = format!("expected {expected}, found {found}");
+        Self { place, key, problem, hint: hint.map(str::to_owned) }
     }
 }
 

@@ -24,6 +24,7 @@ pub struct QuantityError {
 }
 
 const SPAN_EXPECTED: &str = "a duration such as \"15s\"";
+const SPAN_UNIT_EXPECTED: &str = "a duration with its unit, such as \"15s\"";
 const BYTES_EXPECTED: &str = "a size such as \"64MiB\"";
 
 /// Largest first, so that the first that divides is the shortest way to write.
@@ -75,7 +76,9 @@ impl FromStr for Span {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || QuantityError { expected: SPAN_EXPECTED, found: shown(text) };
+        let bare = !text.trim().is_empty() && text.trim().bytes().all(|c| c.is_ascii_digit());
+        let expected = if bare { SPAN_UNIT_EXPECTED } else { SPAN_EXPECTED };
+        let refuse = || QuantityError { expected, found: shown(text) };
         let mut rest = text.trim();
         let mut total: u64 = 0;
         let mut last_unit_ms = u64::MAX;
@@ -225,6 +228,8 @@ mod tests {
         check("5 s", None);
         check("99999999999999999999s", None);
         check("9999999999999999y", None);
+        let bare = "5".parse::<Span>().expect_err("no unit").to_string();
+        assert_eq!(bare, "expected a duration with its unit, such as \"15s\", found \"5\"");
         for text in ["250ms", "1s500ms", "15s", "1h30m", "30d", "2y", "0s"] {
             let back = text.parse::<Span>().expect("valid").to_string().parse::<Span>();
             assert_eq!(back, text.parse::<Span>());
