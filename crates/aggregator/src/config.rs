@@ -103,7 +103,10 @@ fn span(ms: u64) -> Span {
 
 impl Config {
     /// Refuses what cannot work, naming the key.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When a value is out of bounds.
+    pub fn check(&self) -> anyhow::Result<()> {
         self.collectors
             .check()
             .map_err(|problem| anyhow::anyhow!("aggregator.collectors.{problem}"))?;

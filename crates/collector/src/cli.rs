@@ -13,18 +13,21 @@ use tokio_util::sync::CancellationToken;
 use crate::collector::Collector;
 use crate::config::{Config, Secret};
 
+/// As `muster collector`; the small executable says them with its own name.
+pub const EXAMPLES: &str = "\
+Examples:
+  muster collector --aggregator http://hub.example:7070
+  muster collector --aggregator http://a:7070,http://b:7070 --label env=prod --label role=web
+
+Everything can also be set in the section [collector] of a file (--config), or by the environment:
+MUSTER_COLLECTOR__SPOOL__SIZE_MAX=1GiB. Flags win over the environment, the environment over the file.";
+
 /// Read this machine and report it to an aggregator.
 ///
 /// What the aggregator has not stored yet is kept on disk: it may be away for hours, or this machine
 /// restarted, without a gap. The collector listens on nothing and runs no command that it is sent.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  muster collector --aggregator http://hub.example:7071
-  muster collector --aggregator http://a:7071,http://b:7071 --label env=prod --label role=web
-
-Everything can also be set in the section [collector] of a file (--config), or by the environment:
-MUSTER_COLLECTOR__SPOOL__SIZE_MAX=1GiB. Flags win over the environment, the environment over the file.")]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Where to report: address of an aggregator, or several of which one is used at a time
     #[arg(long, value_name = "URL", value_delimiter = ',', env = "MUSTER_AGGREGATOR")]

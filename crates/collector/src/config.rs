@@ -171,7 +171,7 @@ impl Config {
 
     /// # Errors
     /// When a value is out of bounds. The message names its key.
-    pub(crate) fn check(&self) -> anyhow::Result<Labels> {
+    pub fn check(&self) -> anyhow::Result<Labels> {
         check_interval("collector.interval", self.interval)?;
         check_interval("collector.probes.process_interval", self.probes.process_interval)?;
         if self.probes.processes_top > PROCESSES_TOP_MAX {

@@ -1,6 +1,9 @@
 //! What a person can choose about the gateway.
 
+use anyhow::Context as _;
 use serde::Deserialize;
+
+use crate::security;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,5 +18,21 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { viewers_max: 1024, allowed_origins: Vec::new() }
+    }
+}
+
+impl Config {
+    /// # Errors
+    /// When an origin is none.
+    pub fn check(&self) -> anyhow::Result<()> {
+        for (i, origin) in self.allowed_origins.iter().enumerate() {
+            security::authority_of(origin).with_context(|| {
+                format!(
+                    "gateway.allowed_origins[{i}]: expected an origin such as \
+                     \"https://dash.example.org\", found {origin:?}"
+                )
+            })?;
+        }
+        Ok(())
     }
 }

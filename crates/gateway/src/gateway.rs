@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{any, get, post};
@@ -43,14 +42,7 @@ impl Gateway {
         aggregator: proto::Link,
         metrics: &mut Registry,
     ) -> anyhow::Result<Self> {
-        for (i, origin) in config.allowed_origins.iter().enumerate() {
-            security::authority_of(origin).with_context(|| {
-                format!(
-                    "gateway.allowed_origins[{i}]: expected an origin such as \
-                     \"https://dash.example.org\", found {origin:?}"
-                )
-            })?;
-        }
+        config.check()?;
         let alerts = Alerts::new(aggregator.clone());
         let logs = Logs::new(aggregator.clone());
         let upstream = Upstream::new(aggregator);

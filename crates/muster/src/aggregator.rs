@@ -21,7 +21,7 @@ Examples:
   muster collector --aggregator http://127.0.0.1:7071")]
 pub(crate) struct Args {
     /// Address to serve on
-    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", default_value = "127.0.0.1:7071")]
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", value_parser = crate::serving::address, default_value = "127.0.0.1:7071")]
     listen: SocketAddr,
     #[command(flatten)]
     data_dir: data_dir::Flag,

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::config;
+use anyhow::Context as _;
+
+use crate::config::{self, Config};
 
 /// Check a settings file, together with the environment, without starting anything
 #[derive(Debug, clap::Args)]
@@ -15,7 +17,67 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    config::read(Some(&args.file))?;
+    let config = config::read(Some(&args.file))?;
+    check(&config).with_context(|| args.file.display().to_string())?;
     println!("{}: ok", args.file.display());
     Ok(())
+}
+
+/// What each role looks at when it starts. Nothing is opened but files that are named to be read.
+fn check(config: &Config) -> anyhow::Result<()> {
+    daemon::logging::check(&config.log.filter).context("log.filter")?;
+    config.aggregator.check()?;
+    config.alerts.check()?;
+    if let Some(path) = &config.alerts.rules_file {
+        ::alerts::read_rules_file(path).context("alerts.rules_file")?;
+    }
+    config.gateway.check()?;
+    config.collector.check()?;
+    // `muster up` delivers to itself, so none is fine here.
+    if !config.collector.aggregators.is_empty() {
+        config.collector.target()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_would_refuse_is_refused_with_field_and_value() {
+        fn refused(text: &str, expected: &str) {
+            let file = tempfile::NamedTempFile::new().expect("a temporary file");
+            std::fs::write(file.path(), text).expect("written");
+            let said = match run(&Args { file: file.path().to_owned() }) {
+                Ok(()) => panic!("accepted: {text}"),
+                Err(error) => daemon::hint::report(&error),
+            };
+            let place = file.path().display().to_string();
+            assert!(said.contains(&format!("{place}: {expected}")), "{said}");
+        }
+        refused(
+            "[collector]\ninterval = '10ms'",
+            "collector.interval: expected \"100ms\" to \"1h\", found \"10ms\"",
+        );
+        refused("[log]\nfilter = 'info,a=b=c'", "log.filter: log filter \"info,a=b=c\"");
+        refused(
+            "[alerts]\nrules_file = '/nonexistent/rules.toml'",
+            "alerts.rules_file: /nonexistent/rules.toml: cannot be read",
+        );
+        refused(
+            "[collector.probes]\ndisabled = ['containrs']",
+            "collector.probes.disabled: there is no probe \"containrs\"",
+        );
+        refused(
+            "[collector]\naggregators = ['foo']",
+            "aggregator: expected an address such as \"http://host:7071\", found \"foo\"",
+        );
+        refused("[aggregator.query]\ntimeout = '0s'", "aggregator.query.timeout: expected more");
+        refused("[alerts.notify]\nqueue_max = 0", "alerts.notify.queue_max: expected at least 1");
+        refused(
+            "[gateway]\nallowed_origins = ['dash']",
+            "gateway.allowed_origins[0]: expected an origin",
+        );
+    }
 }

@@ -20,8 +20,8 @@ Examples:
   muster collector --aggregator http://127.0.0.1:7070   report another machine to it
   muster health                                         is it well? (exit code 0 or 1)
 
-`muster ROLE --help` explains a role. Settings come from a file (--config), then the environment, then
-flags: MUSTER_COLLECTOR__INTERVAL=5s sets `interval` in the file's section [collector]."
+`muster ROLE --help` explains a role. Flags win over the environment, the environment over the file (--config):
+MUSTER_COLLECTOR__INTERVAL=5s sets `interval` in the file's section [collector]."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

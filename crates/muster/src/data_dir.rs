@@ -33,6 +33,9 @@ impl DataDir {
 
     fn hold(path: PathBuf) -> anyhow::Result<Self> {
         let advice = "choose a directory that this user may write to with --data-dir";
+        if path.is_file() {
+            return Err(anyhow!("the data directory {} is a file", path.display())).hint(advice);
+        }
         create_private(&path)
             .with_context(|| format!("failed to make the data directory {}", path.display()))
             .hint(advice)?;
@@ -128,6 +131,13 @@ mod tests {
         DataDir::hold(path.clone()).expect("is made");
         let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{mode:o}");
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let error = DataDir::hold(file.path().to_owned()).expect_err("is a file");
+        assert!(error.to_string().ends_with(" is a file"), "{error}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ Examples:
   muster gateway --listen 127.0.0.1:8080 --aggregator http://10.0.0.5:7071")]
 pub(crate) struct Args {
     /// Address to serve on
-    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", default_value = "127.0.0.1:7070")]
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", value_parser = crate::serving::address, default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
     /// Address of the aggregator
     #[arg(

@@ -22,7 +22,7 @@ Examples:
 In a container: HEALTHCHECK CMD [\"muster\", \"health\"]")]
 pub(crate) struct Args {
     /// Where it serves
-    #[arg(long, env = "MUSTER_HEALTH_URL", default_value = "http://127.0.0.1:7070")]
+    #[arg(long, env = "MUSTER_HEALTH_URL", value_parser = url, default_value = "http://127.0.0.1:7070")]
     url: Uri,
 }
 
@@ -46,6 +46,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     println!("{}", body.trim());
     Ok(())
+}
+
+/// As collectors read addresses, `http://` may be left out.
+fn url(text: &str) -> Result<Uri, String> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    whole.parse().map_err(|_| "expected an address such as http://127.0.0.1:7070".to_owned())
 }
 
 async fn ask(address: &str) -> std::io::Result<String> {

@@ -54,3 +54,27 @@ impl Serving {
         (self.server, router.merge(about), self.health)
     }
 }
+
+/// Reads `--listen`.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").or(text.strip_prefix(':')).unwrap_or(text);
+    let port: u16 = port.parse().unwrap_or(7070);
+    let expected = || format!("expected an address and a port, such as 127.0.0.1:{port}");
+    text.parse().map_err(|_| expected())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_address_that_is_none_is_answered_with_one() {
+        fn check(text: &str, expected: &str) {
+            let said = super::address(text).expect_err(text);
+            assert!(said.ends_with(&format!("such as {expected}")), "{text}: {said}");
+        }
+        check("22071", "127.0.0.1:22071");
+        check(":22071", "127.0.0.1:22071");
+        check("localhost:22071", "127.0.0.1:22071");
+        check("nonsense", "127.0.0.1:7070");
+        assert!(super::address("[::1]:0").is_ok());
+    }
+}

@@ -24,7 +24,7 @@ The dashboard, REST (/api/v1/), the WebSocket, gRPC for collectors and grpcurl, 
 served on the one address. Data is kept across restarts.")]
 pub(crate) struct Args {
     /// Address to serve on
-    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", default_value = "127.0.0.1:7070")]
+    #[arg(long, value_name = "ADDRESS", env = "MUSTER_LISTEN", value_parser = crate::serving::address, default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
     #[command(flatten)]
     data_dir: data_dir::Flag,

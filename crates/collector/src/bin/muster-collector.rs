@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 #[derive(Debug, Parser)]
 #[command(name = "muster-collector", version)]
@@ -12,7 +12,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match collector::cli::run(Cli::parse().args) {
+    let examples = collector::cli::EXAMPLES.replace("muster collector", "muster-collector");
+    let matches = Cli::command().after_help(examples).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match collector::cli::run(cli.args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", daemon::hint::report(&error));

@@ -55,7 +55,13 @@ fn parse(text: &str) -> anyhow::Result<Uri> {
         format!("aggregator: expected an address such as \"http://host:7071\", found {text:?}")
     })?;
     match uri.scheme_str() {
-        Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
+        // A bare word is more likely a slip than a host on the port of web servers.
+        Some("http")
+            if uri.host().is_some_and(|host| !host.is_empty())
+                && (text.contains("://") || uri.port().is_some()) =>
+        {
+            Ok(uri)
+        }
         Some("https") => Err(anyhow::anyhow!("aggregator: {text}: this build does not speak TLS"))
             .hint("use http:// within a trusted network, or a tunnel such as WireGuard or ssh"),
         _ => bail!("aggregator: expected an address such as \"http://host:7071\", found {text:?}"),
@@ -112,6 +118,8 @@ mod tests {
         check("http://hub:7071", Ok("http://hub:7071/"));
         check(" hub:7071", Ok("http://hub:7071/"));
         check("https://hub:7071", Err("TLS"));
+        check("http://hub", Ok("http://hub/"));
+        check("hub", Err("expected an address such as \"http://host:7071\", found \"hub\""));
         check("ftp://hub", Err("found \"ftp://hub\""));
         check("http://", Err("found \"http://\""));
         check("", Err("found \"\""));
