@@ -53,7 +53,7 @@ impl Aggregator {
         metrics: &mut MetricsRegistry,
     ) -> anyhow::Result<Self> {
         config.check()?;
-        let Stores { live, events, history, registry, conditions, .. } = stores;
+        let Stores { live, events, history, registry, credentials, conditions, .. } = stores;
         let metrics = Metrics::register(metrics);
         let records =
             registry.machines().await.context("failed to read the register of machines")?;
@@ -77,6 +77,7 @@ impl Aggregator {
             live: live.clone(),
             events: events.clone(),
             history: history.clone(),
+            credentials,
             roll: roll.clone(),
             queue,
             patience: config.writer.patience.0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::Stream;
 use proto::v1;
 use proto::v1::collector_service_server::CollectorService;
-use storage::{EventStream, History, LiveState};
+use storage::{Credentials, EventStream, History, LiveState};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,6 +18,7 @@ use crate::settings::SettingsBoard;
 use crate::writer::Queue;
 
 mod admission;
+mod claim;
 mod hello;
 mod intake;
 mod log_counts;
@@ -39,6 +40,7 @@ pub(crate) struct Dock {
     pub(crate) live: Arc<dyn LiveState>,
     pub(crate) events: Arc<dyn EventStream>,
     pub(crate) history: Arc<dyn History>,
+    pub(crate) credentials: Arc<dyn Credentials>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) queue: Queue,
     /// How long an item waits for room in the queue.
@@ -65,8 +67,9 @@ impl CollectorService for Ingest {
         if self.0.stopping.is_cancelled() {
             return Err(Status::unavailable("the aggregator is shutting down"));
         }
+        let caller = request.extensions().get::<model::Caller>().cloned();
         let outbox = Arc::new(Outbox::new());
-        let session = session::run(self.0.clone(), request.into_inner(), outbox.clone());
+        let session = session::run(self.0.clone(), caller, request.into_inner(), outbox.clone());
         self.0.sessions.spawn(session);
         Ok(Response::new(Box::pin(outbox::messages(outbox))))
     }

@@ -74,6 +74,8 @@ enum LogFormat {
 struct File {
     collector: Config,
     log: Log,
+    #[serde(rename = "access")]
+    _access: Option<IgnoredAny>,
     #[serde(rename = "storage")]
     _storage: Option<IgnoredAny>,
     #[serde(rename = "aggregator")]

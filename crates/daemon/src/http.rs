@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +20,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
+use tower::util::MapRequestLayer;
 
 use crate::hint::WithHint as _;
 
@@ -44,6 +47,34 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 const GRACE: Duration = Duration::from_secs(8);
 /// Pause after an accept that failed for want of descriptors or memory, which would fail again at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Where a request came from; an extension of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// Whether nobody in between could read along.
+    pub tls: bool,
+}
+
+/// Ends what was allowed and is not any more; an extension of requests whose caller may lose its rights.
+/// What goes on after the answer was given, such as a WebSocket, must watch it.
+#[derive(Clone, Debug)]
+pub struct CutOff {
+    token: CancellationToken,
+    /// As long as somebody holds it, the rights behind it are looked after.
+    _held: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+impl CutOff {
+    pub fn new(token: CancellationToken, held: Arc<dyn std::any::Any + Send + Sync>) -> Self {
+        Self { token, _held: held }
+    }
+
+    /// Completes when the rights are lost.
+    pub async fn cut(&self) {
+        self.token.cancelled().await;
+    }
+}
 
 /// A bound port, not served yet: binding early makes errors come early.
 #[derive(Debug)]
@@ -123,10 +154,11 @@ impl Server {
                 // Ended tasks are taken away as they end, so that the set stays as small as its work.
                 Some(_) = connections.join_next() => continue,
             };
-            let Some((stream, slot)) = accepted else { continue };
+            let Some((stream, peer, slot)) = accepted else { continue };
             let connection = Connection {
                 builder: Arc::clone(&builder),
                 router: router.clone(),
+                peer: Peer { address: peer, tls: false },
                 head_timeout: self.head_timeout,
                 shutdown: shutdown.clone(),
                 abort: abort.clone(),
@@ -151,13 +183,16 @@ impl Server {
     }
 
     /// The next connection and its slot. `None` when accepting failed; the pause is over by then.
-    async fn accept(&self, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(
+        &self,
+        slots: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         if slots.available_permits() == 0 {
             self.metrics.full();
         }
         let slot = Arc::clone(slots).acquire_owned().await.ok()?;
         match self.listener.accept().await {
-            Ok((stream, _)) => Some((stream, slot)),
+            Ok((stream, peer)) => Some((stream, peer, slot)),
             // The client was gone before we came to it.
             Err(error) if is_of_one_client(&error) => None,
             Err(error) => {
@@ -209,6 +244,7 @@ fn is_of_one_client(error: &io::Error) -> bool {
 struct Connection {
     builder: Arc<auto::Builder<TokioExecutor>>,
     router: Router,
+    peer: Peer,
     head_timeout: Duration,
     shutdown: CancellationToken,
     abort: CancellationToken,
@@ -229,7 +265,12 @@ impl Connection {
                 }
             }
         }
-        let service = TowerToHyperService::new(self.router);
+        let peer = self.peer;
+        let knows_peer = MapRequestLayer::new(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
+        let service = TowerToHyperService::new(knows_peer.layer(self.router));
         let serving = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut serving = pin!(serving);
         let ended = tokio::select! {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{any, get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use crate::assets::Assets;
 use crate::live::Hub;
-use crate::upstream::{Alerts, Logs, Upstream};
-use crate::{Config, api, assets, live, pages, security};
+use crate::upstream::{Access, Alerts, Logs, Upstream};
+use crate::{Config, api, assets, caller, live, pages, security};
 
 /// A rule with everything in it is a few kilobytes.
 const FORM_BYTES_MAX: usize = 64 * 1024;
@@ -30,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) upstream: Upstream,
     pub(crate) alerts: Alerts,
     pub(crate) logs: Logs,
+    pub(crate) access: Access,
     pub(crate) hub: Arc<Hub>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) config: Arc<Config>,
@@ -45,6 +46,7 @@ impl Gateway {
         config.check()?;
         let alerts = Alerts::new(aggregator.clone());
         let logs = Logs::new(aggregator.clone());
+        let access = Access::new(aggregator.clone());
         let upstream = Upstream::new(aggregator);
         let hub = Hub::new(upstream.clone(), config.viewers_max, metrics);
         let assets = Assets::embedded();
@@ -52,6 +54,7 @@ impl Gateway {
             upstream,
             alerts,
             logs,
+            access,
             hub: Arc::new(hub),
             assets: Arc::new(assets),
             config: config.into(),
@@ -70,9 +73,9 @@ impl Gateway {
             .route("/machines/{machine}/events", get(pages::events))
             .route("/machines/{machine}/filesystems", get(pages::filesystems))
             .route("/machines/{machine}/who", get(pages::who))
-            .route("/add", get(pages::add))
             .route("/about/health", get(pages::health))
             .merge(alert_routes())
+            .merge(access_routes())
             .route("/ws", any(live::upgrade))
             .route("/static/{version}/{*path}", get(assets::serve))
             .route("/favicon.ico", get(assets::favicon))
@@ -91,6 +94,7 @@ impl Gateway {
             .layer(CompressionLayer::new().compress_when(compress))
             .layer(from_fn_with_state(self.shared.clone(), security::reading_and_own_forms))
             .layer(map_response(security::add_headers))
+            .layer(from_fn(caller::remember))
             .with_state(self.shared.clone())
     }
 
@@ -110,7 +114,18 @@ fn log_routes() -> Router<Shared> {
         .route("/api/v1/logs/errors", get(api::logs::errors))
 }
 
-/// The only pages with forms that change something.
+/// How somebody logs in, and what programs prove themselves with.
+fn access_routes() -> Router<Shared> {
+    Router::new()
+        .route("/login", get(pages::login).post(pages::log_in))
+        .route("/logout", post(pages::log_out))
+        .route("/add", get(pages::add).post(pages::add_with_token))
+        .route("/tokens", get(pages::tokens).post(pages::token_create))
+        .route("/tokens/{id}/revoke", post(pages::token_revoke))
+        .layer(axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX))
+}
+
+/// Pages with forms that change what people are told about.
 fn alert_routes() -> Router<Shared> {
     use pages::alerts;
     Router::new()

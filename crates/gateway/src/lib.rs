@@ -9,6 +9,7 @@
 
 mod api;
 mod assets;
+mod caller;
 mod config;
 pub mod format;
 mod gateway;

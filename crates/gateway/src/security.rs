@@ -1,5 +1,7 @@
 //! What every answer says to the browser, and who may open the WebSocket.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, bail};
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -9,6 +11,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use daemon::http::Peer;
 
 use crate::gateway::Shared;
 
@@ -30,16 +33,15 @@ pub(crate) async fn add_headers(mut response: Response) -> Response {
     response
 }
 
-/// Only the forms of the alert pages change anything. Everywhere else nothing but reading is answered.
+/// Nothing but reading and the dashboard's own forms is answered.
 pub(crate) async fn reading_and_own_forms(
     State(shared): State<Shared>,
     request: Request,
     next: Next,
 ) -> Response {
-    let own_form = request.uri().path().starts_with("/alerts/");
     match *request.method() {
         Method::GET | Method::HEAD | Method::CONNECT => next.run(request).await,
-        Method::POST if own_form => {
+        Method::POST => {
             let allowed = &shared.config.allowed_origins;
             let checked = check_form(request.headers(), request.uri(), allowed);
             match checked {
@@ -50,7 +52,7 @@ pub(crate) async fn reading_and_own_forms(
         _ => (
             StatusCode::METHOD_NOT_ALLOWED,
             [(ALLOW, "GET, HEAD")],
-            "only GET and HEAD are answered here\n",
+            "only GET, HEAD and forms are answered here\n",
         )
             .into_response(),
     }
@@ -61,6 +63,10 @@ pub(crate) async fn reading_and_own_forms(
 fn check_form(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Result<(), &'static str> {
     if !headers.contains_key(ORIGIN) {
         return Err("this form was sent without an origin\n");
+    }
+    // The browser's own word, which no page can change; older ones do not say it.
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return Err("this form was sent from another site\n");
     }
     check_origin(headers, uri, allowed).map_err(|_| "this form was sent from another site\n")
 }
@@ -93,6 +99,24 @@ pub(crate) fn authority_of(origin: &str) -> anyhow::Result<String> {
     }
 }
 
+/// Whether nobody between browser and server can read along, as far as we are told.
+pub(crate) fn is_secure(peer: Option<Peer>, headers: &HeaderMap) -> bool {
+    peer.is_some_and(|peer| peer.tls)
+        || headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
+}
+
+/// Where an attempt to log in comes from. A proxy on this machine is believed about whom it speaks for; what
+/// others say of themselves is not.
+pub(crate) fn client_address(peer: Option<Peer>, headers: &HeaderMap) -> String {
+    let Some(peer) = peer else { return "unknown".to_owned() };
+    let address = peer.address.ip().to_canonical();
+    let said = headers.get_all("x-forwarded-for").into_iter().next_back();
+    // The last entry is the proxy's own; those before it are whatever its client sent.
+    let said = said.and_then(|said| said.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    let said: Option<IpAddr> = said.filter(|_| address.is_loopback());
+    said.unwrap_or(address).to_string()
+}
+
 /// The host that the client asked for: `Host`, or `:authority` in HTTP/2.
 pub(crate) fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
     headers
@@ -120,6 +144,24 @@ mod tests {
         check(Some("http://evil.example"), false);
         check(Some("null"), false);
         check(None, false);
+    }
+
+    #[test]
+    fn a_proxy_is_believed_only_on_this_machine() {
+        fn check(peer: &str, said: Option<&str>, expected: &str) {
+            let address = format!("{peer}:1").parse().expect("an address");
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert("x-forwarded-for", said.parse().expect("header"));
+            }
+            let peer = Some(Peer { address, tls: false });
+            assert_eq!(client_address(peer, &headers), expected);
+        }
+        check("192.0.2.1", None, "192.0.2.1");
+        check("192.0.2.1", Some("198.51.100.9"), "192.0.2.1");
+        check("127.0.0.1", Some("10.0.0.1, 198.51.100.9"), "198.51.100.9");
+        check("127.0.0.1", Some("nonsense"), "127.0.0.1");
+        check("[::ffff:192.0.2.1]", None, "192.0.2.1");
     }
 
     #[test]

@@ -11,10 +11,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// 1,000 machines with many labels fit many times over.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+mod access;
 mod alerts;
 mod containers;
 mod logs;
 
+pub(crate) use access::Access;
 pub(crate) use alerts::Alerts;
 pub(crate) use containers::ContainerUse;
 pub(crate) use logs::Logs;

@@ -14,6 +14,7 @@ pub mod metric;
 pub mod template;
 pub mod words;
 
+mod access;
 mod event;
 mod frame;
 mod headline;
@@ -28,6 +29,7 @@ mod seq_ranges;
 mod series;
 mod time;
 
+pub use access::{Caller, Claim, Grant, GrantError};
 pub use event::{EventKind, Gap, GapReason, MachineEvent};
 pub use frame::Frame;
 pub use headline::Headline;

@@ -8,6 +8,8 @@ use daemon::grpc;
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
+use crate::doorkeeper::Doorkeeper;
+use crate::guard::Guard;
 use crate::reload;
 use crate::serving::{AGGREGATOR_SERVICES, GRACE, Serving};
 use crate::stores;
@@ -25,7 +27,7 @@ pub(crate) struct Args {
     listen: SocketAddr,
     #[command(flatten)]
     data_dir: data_dir::Flag,
-    /// Listen where others can reach it although there is no access control yet
+    /// Ask nobody for a token, even where others can come: they see and change everything
     #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
     #[command(flatten)]
@@ -36,21 +38,23 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving = Serving::bind("aggregator", args.listen, args.insecure_no_auth)?;
+    let mut serving =
+        Serving::bind("aggregator", args.listen, config.access.auth, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
     storing.ready();
+    let doorkeeper = Doorkeeper::open(&serving, &config.access, stores.credentials.clone()).await?;
 
     let metrics = &mut serving.metrics;
     let watched = stores.clone();
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
     let board = aggregator.settings();
-    let routes = aggregator.routes();
-    let services =
-        grpc::services(routes, proto::DESCRIPTOR_SET, &AGGREGATOR_SERVICES, &serving.health);
+    let (routes, names) = doorkeeper.beside(aggregator.routes(), &AGGREGATOR_SERVICES);
+    let guard = Guard::new(doorkeeper.link(), false, metrics);
+    let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
-    let (server, router, health) = serving.finish(Router::new().merge(services));
+    let (server, router, health) = serving.finish(Router::new().merge(services), guard.clone());
 
     let mut crew = Crew::default();
     crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
@@ -58,6 +62,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     answering.add("aggregator", |stop| aggregator.run(stop));
     answering.add("stores", |stop| stores::watch(watched, storing, stop));
     answering.add("server", |stop| server.serve(router, stop));
+    answering.add("guard", |stop| guard.run(stop));
+    doorkeeper.introduce();
+    answering.add("access", |stop| doorkeeper.run(stop));
 
     println!("Muster's aggregator is listening on {url}");
     println!("  data       {}", data_dir.path().display());

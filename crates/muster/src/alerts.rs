@@ -11,6 +11,8 @@ use storage::config::EventsKind;
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
+use crate::doorkeeper::Doorkeeper;
+use crate::guard::Guard;
 use crate::serving::{ALERTS_SERVICES, GRACE, Serving};
 
 /// Run the alert service alone: watch rules, remember alerts, send messages
@@ -33,7 +35,7 @@ pub(crate) struct Args {
     listen: SocketAddr,
     #[command(flatten)]
     data_dir: data_dir::Flag,
-    /// Listen where others can reach it although there is no access control yet
+    /// Ask nobody for a token, even where others can come: they see and change everything
     #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
     #[command(flatten)]
@@ -63,22 +65,28 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving = Serving::bind("alerts", args.listen, args.insecure_no_auth)?;
+    let mut serving =
+        Serving::bind("alerts", args.listen, config.access.auth, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
     storing.ready();
+    let doorkeeper = Doorkeeper::open(&serving, &config.access, stores.credentials.clone()).await?;
 
     let alerts = ::alerts::Alerts::open(config.alerts, stores, &mut serving.metrics).await?;
-    let routes = alerts.routes();
-    let services = grpc::services(routes, proto::DESCRIPTOR_SET, &ALERTS_SERVICES, &serving.health);
+    let (routes, names) = doorkeeper.beside(alerts.routes(), &ALERTS_SERVICES);
+    let guard = Guard::new(doorkeeper.link(), false, &mut serving.metrics);
+    let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
-    let (server, router, health) = serving.finish(Router::new().merge(services));
+    let (server, router, health) = serving.finish(Router::new().merge(services), guard.clone());
 
     let mut crew = Crew::default();
     let answering = crew.stage();
     answering.add("alerts", |stop| alerts.run(stop));
     answering.add("server", |stop| server.serve(router, stop));
+    answering.add("guard", |stop| guard.run(stop));
+    doorkeeper.introduce();
+    answering.add("access", |stop| doorkeeper.run(stop));
 
     println!("Muster's alert service is listening on {url}");
     crew.run(shutdown, &health, GRACE).await

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    aggregator, alerts, bench, check_config, collector, completions, gateway, health, logs, up,
+    account, aggregator, alerts, bench, check_config, collector, completions, gateway, health,
+    logs, token, up,
 };
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
@@ -38,6 +39,8 @@ enum Role {
     Health(health::Args),
     Logs(logs::Args),
     CheckConfig(check_config::Args),
+    Token(token::Args),
+    Account(account::Args),
     Bench(bench::Args),
     Completions(completions::Args),
 }
@@ -53,6 +56,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Role::Health(args) => wait(health::run(args)),
         Role::Logs(args) => wait(logs::run(args)),
         Role::CheckConfig(args) => check_config::run(&args),
+        Role::Token(args) => wait(token::run(args)),
+        Role::Account(args) => wait(account::run(args)),
         Role::Bench(args) => wait(bench::run(args)),
         Role::Completions(args) => completions::run(&args),
     }

@@ -10,8 +10,18 @@ use daemon::hint::WithHint as _;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flag {
     /// Where data is kept [default: /var/lib/muster as root, else ~/.local/share/muster]
-    #[arg(long, value_name = "DIR", env = "MUSTER_DATA_DIR")]
+    #[arg(long, global = true, value_name = "DIR", env = "MUSTER_DATA_DIR")]
     data_dir: Option<PathBuf>,
+}
+
+impl Flag {
+    /// Where it is, held or not.
+    pub(crate) fn path(self) -> anyhow::Result<PathBuf> {
+        match self.data_dir {
+            Some(path) => Ok(path),
+            None => default_path(is_root(), |name| std::env::var_os(name).map(PathBuf::from)),
+        }
+    }
 }
 
 /// A directory that no other process of ours uses, as long as this lives.
@@ -24,11 +34,7 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     pub(crate) fn open(flag: Flag) -> anyhow::Result<Self> {
-        let path = match flag.data_dir {
-            Some(path) => path,
-            None => default_path(is_root(), |name| std::env::var_os(name).map(PathBuf::from))?,
-        };
-        Self::hold(path)
+        Self::hold(flag.path()?)
     }
 
     fn hold(path: PathBuf) -> anyhow::Result<Self> {

@@ -1,44 +1,45 @@
-//! Who can reach us. There is no access control yet, so nobody but this machine may.
+//! Who can reach us, and whether they must say who they are.
 
 use std::net::SocketAddr;
 
-use anyhow::anyhow;
-use daemon::hint::WithHint as _;
+use access::Auth;
 
-/// Refuses an address that others can reach, unless that was asked for in so many words.
-pub(crate) fn check(listen: SocketAddr, insecure: bool) -> anyhow::Result<()> {
-    if listen.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    if insecure {
+/// Whether callers must prove who they are.
+pub(crate) fn is_guarded(listen: SocketAddr, auth: Auth, insecure: bool) -> bool {
+    let only_us = listen.ip().to_canonical().is_loopback();
+    let guarded = match auth {
+        Auth::Off => false,
+        Auth::Required => true,
+        Auth::Auto => !only_us && !insecure,
+    };
+    if !guarded && !only_us {
         tracing::warn!(
             listen = %listen,
-            "others can reach this address, and there is no login: whoever does sees everything"
+            "others can reach this address, and access control is off: whoever does sees and changes everything"
         );
-        return Ok(());
     }
-    Err(anyhow!("refusing to listen on {listen}: others can reach it, and there is no login yet"))
-        .hint(
-            "listen on 127.0.0.1 and come through an SSH tunnel or a reverse proxy with a login; \
-             --insecure-no-auth listens all the same",
-        )
+    guarded
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn only_loopback_is_served_without_being_told() {
-        fn check(listen: &str, insecure: bool, allowed: bool) {
+    fn whoever_can_be_reached_by_others_is_guarded() {
+        fn check(listen: &str, auth: Auth, insecure: bool, guarded: bool) {
             let listen = listen.parse().expect("an address");
-            assert_eq!(super::check(listen, insecure).is_ok(), allowed, "{listen} {insecure}");
+            assert_eq!(is_guarded(listen, auth, insecure), guarded, "{listen} {auth:?} {insecure}");
         }
-        check("127.0.0.1:7070", false, true);
-        check("127.8.0.1:7070", false, true);
-        check("[::1]:7070", false, true);
-        check("[::ffff:127.0.0.1]:7070", false, true);
-        check("0.0.0.0:7070", false, false);
-        check("[::]:7070", false, false);
-        check("192.0.2.1:7070", false, false);
-        check("0.0.0.0:7070", true, true);
+        for ours in ["127.0.0.1:7070", "127.8.0.1:7070", "[::1]:7070", "[::ffff:127.0.0.1]:7070"] {
+            check(ours, Auth::Auto, false, false);
+            check(ours, Auth::Required, false, true);
+        }
+        for others in ["0.0.0.0:7070", "[::]:7070", "192.0.2.1:7070"] {
+            check(others, Auth::Auto, false, true);
+            check(others, Auth::Auto, true, false);
+            check(others, Auth::Required, true, true);
+            check(others, Auth::Off, false, false);
+        }
     }
 }

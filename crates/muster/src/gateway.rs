@@ -1,9 +1,13 @@
 //! `muster gateway`: the dashboard, as a client of an aggregator elsewhere.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
 use daemon::grpc;
 use daemon::health::Readiness;
 use daemon::hint::WithHint as _;
@@ -13,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::config::Flags;
 use crate::crew::Crew;
+use crate::guard::Guard;
 use crate::serving::{GRACE, Serving};
 
 /// Idle proxies cut streams after a minute, and a peer that vanished is noticed no other way.
@@ -39,9 +44,12 @@ pub(crate) struct Args {
         default_value = "http://127.0.0.1:7071"
     )]
     aggregator: String,
-    /// Listen where others can reach it although there is no login yet: they see everything
+    /// Ask nobody for a login, even where others can come: they see and change everything
     #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
+    /// File with the token that the gateway proves itself with to the aggregator; it may do everything
+    #[arg(long, value_name = "FILE", env = "MUSTER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -49,23 +57,77 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving = Serving::bind("gateway", args.listen, args.insecure_no_auth)?;
+    let mut serving =
+        Serving::bind("gateway", args.listen, config.access.auth, args.insecure_no_auth)?;
     let channel = channel(&args.aggregator)?;
     let upstream = serving.health.component("aggregator");
-    let link = Link::new(channel.clone());
+    let token = token(args.token_file.as_deref(), &config.access)?;
+    let link = match &token {
+        Some(token) => Link::new(Bearing { channel: channel.clone(), token: token.clone() }),
+        None => Link::new(channel.clone()),
+    };
+    if serving.guarded && token.is_none() {
+        return Err(anyhow::anyhow!("the gateway has no token, and must ask the aggregator who its visitors are"))
+            .hint("make one with `muster token create gateway --grant admin` where the aggregator runs, and name its file with --token-file");
+    }
+    let guard = Guard::new(serving.guarded.then(|| link.clone()), true, &mut serving.metrics);
     let gateway = ::gateway::Gateway::new(config.gateway, link, &mut serving.metrics)?;
 
     let url = serving.url();
-    let (server, router, health) = serving.finish(gateway.router());
+    let (server, router, health) = serving.finish(gateway.router(), guard.clone());
     let mut crew = Crew::default();
     let answering = crew.stage();
     answering.add("gateway", |stop| gateway.run(stop));
     answering.add("server", |stop| server.serve(router, stop));
+    answering.add("guard", |stop| guard.run(stop));
     answering.add("readiness", |stop| follow(channel, upstream, stop));
 
     println!("Muster's dashboard is listening on {url}");
     println!("  aggregator  {}", args.aggregator);
     crew.run(shutdown, &health, GRACE).await
+}
+
+/// From the file, else from the configuration.
+fn token(file: Option<&Path>, config: &access::Config) -> anyhow::Result<Option<HeaderValue>> {
+    let token = match file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.with_context(|| format!("--token-file: {}", file.display()))?;
+            text.trim().to_owned()
+        }
+        None => match &config.admin_token {
+            Some(token) => token.expose().to_owned(),
+            None => return Ok(None),
+        },
+    };
+    let problem = "the gateway's token is empty, or holds characters that are not visible ASCII";
+    anyhow::ensure!(!token.is_empty(), problem);
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).context(problem)?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
+/// A channel whose every call carries the token.
+#[derive(Clone)]
+struct Bearing {
+    channel: Channel,
+    token: HeaderValue,
+}
+
+impl tonic::codegen::Service<axum::http::Request<tonic::body::Body>> for Bearing {
+    type Response = axum::http::Response<tonic::body::Body>;
+    type Error = tonic::transport::Error;
+    type Future =
+        <Channel as tonic::codegen::Service<axum::http::Request<tonic::body::Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        tonic::codegen::Service::poll_ready(&mut self.channel, context)
+    }
+
+    fn call(&mut self, mut request: axum::http::Request<tonic::body::Body>) -> Self::Future {
+        request.headers_mut().insert(AUTHORIZATION, self.token.clone());
+        tonic::codegen::Service::call(&mut self.channel, request)
+    }
 }
 
 /// A channel that connects when it is first used and again whenever it must: the gateway starts and stays

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod account;
 mod aggregator;
 mod alerts;
 mod bench;
@@ -14,13 +15,16 @@ mod completions;
 mod config;
 mod crew;
 mod data_dir;
+mod doorkeeper;
 mod exposure;
 mod gateway;
+mod guard;
 mod health;
 mod logs;
 mod reload;
 mod serving;
 mod stores;
+mod token;
 mod up;
 
 // glibc keeps what many threads freed; a server that runs for months must give it back.

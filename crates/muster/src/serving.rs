@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use access::Auth;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use daemon::health::Health;
 use daemon::http::Server;
 use prometheus_client::registry::Registry;
 
 use crate::exposure;
+use crate::guard::{self, Guard};
 
 /// How long each stage of stopping may take.
 pub(crate) const GRACE: Duration = Duration::from_secs(15);
@@ -21,6 +24,9 @@ pub(crate) const AGGREGATOR_SERVICES: [&str; 3] =
 pub(crate) const ALERTS_SERVICES: [&str; 2] =
     ["muster.v1.AlertConfigService", "muster.v1.AlertService"];
 
+/// And that which says who may do what.
+pub(crate) const ACCESS_SERVICES: [&str; 1] = ["muster.v1.AccessService"];
+
 /// A bound port, with what the process tells about itself.
 #[derive(Debug)]
 pub(crate) struct Serving {
@@ -28,6 +34,8 @@ pub(crate) struct Serving {
     pub(crate) health: Health,
     /// Filled by the services as they are made; served once all are.
     pub(crate) metrics: Registry,
+    /// Whether callers must prove who they are.
+    pub(crate) guarded: bool,
 }
 
 impl Serving {
@@ -35,23 +43,25 @@ impl Serving {
     pub(crate) fn bind(
         service: &'static str,
         listen: SocketAddr,
+        auth: Auth,
         insecure: bool,
     ) -> anyhow::Result<Self> {
-        exposure::check(listen, insecure)?;
         let server = Server::bind(listen)?;
         let mut metrics = Registry::default();
         server.register(&mut metrics);
-        Ok(Self { server, health: Health::new(service), metrics })
+        let guarded = exposure::is_guarded(listen, auth, insecure);
+        Ok(Self { server, health: Health::new(service), metrics, guarded })
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.server.local_addr())
     }
 
-    /// The server, and `router` with health and metrics beside it.
-    pub(crate) fn finish(self, router: Router) -> (Server, Router, Health) {
+    /// The server, and `router` with health and metrics beside it, all behind the guard.
+    pub(crate) fn finish(self, router: Router, guard: Guard) -> (Server, Router, Health) {
         let about = self.health.router(Arc::new(Mutex::new(self.metrics)));
-        (self.server, router.merge(about), self.health)
+        let router = router.merge(about).layer(from_fn_with_state(guard, guard::check));
+        (self.server, router, self.health)
     }
 }
 

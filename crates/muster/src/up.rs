@@ -9,6 +9,8 @@ use tonic::service::Routes;
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
+use crate::doorkeeper::Doorkeeper;
+use crate::guard::Guard;
 use crate::reload;
 use crate::serving::{AGGREGATOR_SERVICES, ALERTS_SERVICES, GRACE, Serving};
 
@@ -28,7 +30,7 @@ pub(crate) struct Args {
     listen: SocketAddr,
     #[command(flatten)]
     data_dir: data_dir::Flag,
-    /// Listen where others can reach it although there is no login yet: they see everything
+    /// Ask nobody for a login or a token, even where others can come: they see and change everything
     #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
     #[command(flatten)]
@@ -39,11 +41,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving = Serving::bind("muster", args.listen, args.insecure_no_auth)?;
+    let mut serving =
+        Serving::bind("muster", args.listen, config.access.auth, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
     storing.ready();
+    let doorkeeper = Doorkeeper::open(&serving, &config.access, stores.credentials.clone()).await?;
 
     let metrics = &mut serving.metrics;
     // First, so that it misses nothing of what the aggregator tells.
@@ -51,9 +55,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
     let board = aggregator.settings();
     let routes = together(aggregator.routes(), alerts.routes());
+    let names = [&AGGREGATOR_SERVICES[..], &ALERTS_SERVICES[..]].concat();
+    let (routes, names) = doorkeeper.beside(routes, &names);
     // The same clients and services as across a network, without the network.
     let link = Link::new(routes.clone().prepare());
     let gateway = ::gateway::Gateway::new(config.gateway, link.clone(), metrics)?;
+    let guard = Guard::new(doorkeeper.link(), true, metrics);
     let collector = ::collector::Collector::open(
         ::collector::Config {
             state_dir: config
@@ -65,10 +72,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         ::collector::Target::Link(link),
     )?;
 
-    let names = [&AGGREGATOR_SERVICES[..], &ALERTS_SERVICES[..]].concat();
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
-    let (server, router, health) = serving.finish(gateway.router().merge(services));
+    let (server, router, health) = serving.finish(gateway.router().merge(services), guard.clone());
 
     let mut crew = Crew::default();
     // The collector says goodbye while there is still somebody to say it to.
@@ -80,6 +86,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     answering.add("aggregator", |stop| aggregator.run(stop));
     answering.add("alerts", |stop| alerts.run(stop));
     answering.add("server", |stop| server.serve(router, stop));
+    answering.add("guard", |stop| guard.run(stop));
+    doorkeeper.introduce();
+    answering.add("access", |stop| doorkeeper.run(stop));
 
     println!("Muster is listening on {url}");
     println!("  dashboard  {url}/");
@@ -89,6 +98,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The services of two roles on one port. Only one may answer for what is unknown.
-fn together(routes: Routes, more: Routes) -> Routes {
+pub(crate) fn together(routes: Routes, more: Routes) -> Routes {
     Routes::from(routes.into_axum_router().merge(more.into_axum_router().reset_fallback()))
 }

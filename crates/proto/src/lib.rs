@@ -20,3 +20,7 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Encoded `FileDescriptorSet` of the whole wire, for reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/muster.bin"));
+
+/// The cookie that a browser carries its session in: the first where the connection is secure, for then no
+/// other host can set it.
+pub const SESSION_COOKIES: [&str; 2] = ["__Host-muster_session", "muster_session"];

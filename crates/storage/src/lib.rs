@@ -1,4 +1,4 @@
-//! Where the present, the events and the past are kept: five small ports, each with adapters.
+//! Where the present, the events and the past are kept: six small ports, each with adapters.
 //!
 //! | port | holds |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | [`History`] | everything that was acknowledged |
 //! | [`Registry`] | what is known of machines beside their values |
 //! | [`Alerting`] | rules, alerts, incidents, and what has to be told |
+//! | [`Credentials`] | tokens, sessions and accounts, by their hashes |
 //!
 //! This crate alone speaks SQL. It knows nothing of the wire and nothing of who calls it. The contract of
 //! each port stands at its trait, and is a test suite in `contract` that every adapter passes.
@@ -15,6 +16,7 @@ pub mod alerting;
 pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod credentials;
 pub mod events;
 pub mod history;
 pub mod live;
@@ -36,9 +38,10 @@ pub use alerting::Alerting;
 pub use breaker::Breaker;
 pub use condition::{Condition, Conditions, Connections};
 pub use config::Config;
+pub use credentials::Credentials;
 pub use error::StorageError;
 pub use events::EventStream;
 pub use history::History;
 pub use live::LiveState;
 pub use registry::Registry;
-pub use stores::{Stores, open};
+pub use stores::{Stores, open, open_credentials};

@@ -8,6 +8,7 @@ use crate::alerting::{Alerting, SqliteAlerting};
 use crate::breaker::Breaker;
 use crate::condition::{Backend, Conditions};
 use crate::config::{Config, EventsKind, HistoryConfig, HistoryKind, LiveKind};
+use crate::credentials::{Credentials, SqliteCredentials, TimescaleCredentials};
 use crate::events::{EventStream, LocalEvents, RedisEvents};
 use crate::history::{History, Retention, SqliteHistory, TimescaleHistory};
 use crate::live::{LiveState, MemoryLive, RedisLive};
@@ -24,6 +25,7 @@ pub struct Stores {
     pub history: Arc<dyn History>,
     pub registry: Arc<dyn Registry>,
     pub alerting: Arc<dyn Alerting>,
+    pub credentials: Arc<dyn Credentials>,
     /// Tell which servers are down; empty when all stores are embedded.
     pub breakers: Vec<Arc<Breaker>>,
     pub conditions: Conditions,
@@ -60,13 +62,15 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageErr
     };
     let database = Database::open(&file(&config.history, data_dir)?).await?;
     let retention = Retention::from(&config.history);
-    let (history, registry): (Arc<dyn History>, Arc<dyn Registry>) = match &config.history.kind {
+    type Past = (Arc<dyn History>, Arc<dyn Registry>, Arc<dyn Credentials>);
+    let (history, registry, credentials): Past = match &config.history.kind {
         HistoryKind::Sqlite => {
             conditions.add("history", Backend::Sqlite(database.clone()));
             conditions.add("registry", Backend::Sqlite(database.clone()));
             (
                 Arc::new(SqliteHistory::new(database.clone(), retention)),
                 Arc::new(SqliteRegistry::new(database.clone())),
+                Arc::new(SqliteCredentials::new(database.clone())),
             )
         }
         HistoryKind::Timescale(timescale) => {
@@ -76,14 +80,34 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageErr
             conditions.add("registry", Backend::Timescale(timescale.clone()));
             (
                 Arc::new(TimescaleHistory::new(timescale.clone(), retention)),
-                Arc::new(TimescaleRegistry::new(timescale)),
+                Arc::new(TimescaleRegistry::new(timescale.clone())),
+                Arc::new(TimescaleCredentials::new(timescale)),
             )
         }
     };
     conditions.add("alerts", Backend::Sqlite(database.clone()));
     let alerting = Arc::new(SqliteAlerting::new(database));
     let breakers = servers.breakers;
-    Ok(Stores { live, events, history, registry, alerting, breakers, conditions })
+    Ok(Stores { live, events, history, registry, alerting, credentials, breakers, conditions })
+}
+
+/// Opens the credentials alone, for a tool beside a server that runs.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_credentials(
+    config: &Config,
+    data_dir: &Path,
+) -> Result<Arc<dyn Credentials>, StorageError> {
+    Ok(match &config.history.kind {
+        HistoryKind::Sqlite => {
+            let database = Database::open(&file(&config.history, data_dir)?).await?;
+            Arc::new(SqliteCredentials::new(database))
+        }
+        HistoryKind::Timescale(timescale) => {
+            Arc::new(TimescaleCredentials::new(Timescale::open(timescale).await?))
+        }
+    })
 }
 
 /// Servers that were connected to; one that serves two ports is connected to once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use model::{Headline, MachineId, SeqRanges, SpoolEpoch, limits};
+use model::{Caller, Headline, MachineId, SeqRanges, SpoolEpoch, limits};
 use proto::v1::collector_message::Kind as Message;
 use proto::v1::goodbye::Reason as GoodbyeReason;
 use proto::{convert, v1};
@@ -18,7 +18,7 @@ use super::hello::{self, Greeting};
 use super::log_counts::LogCounts;
 use super::outbox::{End, Outbox};
 use super::skew::Skew;
-use super::{Dock, intake};
+use super::{Dock, claim, intake};
 use crate::clock::Now;
 use crate::metrics::Reason;
 use crate::roll::pulse::Goodbye;
@@ -67,11 +67,12 @@ pub(super) struct Session {
 /// Takes in one stream until it ends, and sees to it that its end is told.
 pub(super) async fn run(
     dock: Arc<Dock>,
+    caller: Option<Caller>,
     mut inbound: Streaming<v1::CollectorMessage>,
     outbox: Arc<Outbox>,
 ) {
     dock.metrics.streams.inc();
-    let end = match open(&dock, &mut inbound, &outbox).await {
+    let end = match open(&dock, caller, &mut inbound, &outbox).await {
         Ok(mut session) => {
             let end = session.take_in(&mut inbound).await;
             session.tell_roll();
@@ -90,6 +91,7 @@ pub(super) async fn run(
 
 async fn open(
     dock: &Arc<Dock>,
+    caller: Option<Caller>,
     inbound: &mut Streaming<v1::CollectorMessage>,
     outbox: &Arc<Outbox>,
 ) -> Result<Session, Status> {
@@ -106,6 +108,7 @@ async fn open(
     let greeting = hello::read(hello)?;
     let unavailable = |error: StorageError| Status::unavailable(error.to_string());
     let machine = greeting.machine;
+    claim::check(&*dock.credentials, caller, machine).await?;
     forget_future(dock, &greeting).await.map_err(unavailable)?;
     let lease = dock.live.acquire(machine).await.map_err(unavailable)?;
     let stored = stored(dock, &greeting).await;

@@ -1,8 +1,9 @@
 //! From a request to a viewer: who may, and how many.
 
-use axum::extract::{State, WebSocketUpgrade};
+use axum::extract::{Extension, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use daemon::http::CutOff;
 
 use super::viewer::Viewer;
 use crate::gateway::Shared;
@@ -15,6 +16,7 @@ const WRITE_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) async fn upgrade(
     State(shared): State<Shared>,
+    cut_off: Option<Extension<CutOff>>,
     headers: HeaderMap,
     uri: Uri,
     socket: WebSocketUpgrade,
@@ -42,7 +44,15 @@ pub(crate) async fn upgrade(
         .max_frame_size(MESSAGE_BYTES_MAX)
         .max_write_buffer_size(WRITE_BYTES_MAX)
         .on_upgrade(move |socket| async move {
-            Viewer::new(hub, socket).run(assets.version()).await;
+            let viewer = Viewer::new(hub, socket).run(assets.version());
+            match cut_off {
+                Some(Extension(cut_off)) => tokio::select! {
+                    () = viewer => {}
+                    // Whoever comes back is asked to log in.
+                    () = cut_off.cut() => {}
+                },
+                None => viewer.await,
+            }
             drop((place, task));
         })
 }

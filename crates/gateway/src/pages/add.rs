@@ -1,9 +1,12 @@
 //! `/add`: the one line to paste on the next machine.
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use daemon::http::Peer;
+use model::{Claim, Grant};
+use proto::v1;
 
 use super::Page;
 use super::page::html;
@@ -18,18 +21,59 @@ struct AddPage {
     /// The address only works on this very machine.
     loopback: bool,
     known: Vec<String>,
+    /// Just made: shown this once.
+    token: String,
+    problem: String,
 }
 
-pub(crate) async fn add(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
-    let host = security::host(&headers, &uri).filter(|host| is_plain(host));
+pub(crate) async fn add(
+    State(shared): State<Shared>,
+    peer: Option<Extension<Peer>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    show(&shared, peer, &uri, &headers, Ok(String::new()))
+}
+
+/// With a token for that one machine.
+pub(crate) async fn add_with_token(
+    State(shared): State<Shared>,
+    peer: Option<Extension<Peer>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let request = v1::CreateTokenRequest {
+        name: "a machine that was added".to_owned(),
+        grant: Grant::Report(Claim::First).to_string(),
+        expires: None,
+    };
+    let made = shared.access.create_token(request).await;
+    let made = made.map(|made| made.secret).map_err(|status| status.message().to_owned());
+    show(&shared, peer, &uri, &headers, made)
+}
+
+fn show(
+    shared: &Shared,
+    peer: Option<Extension<Peer>>,
+    uri: &Uri,
+    headers: &HeaderMap,
+    made: Result<String, String>,
+) -> Response {
+    let secure = security::is_secure(peer.map(|peer| peer.0), headers);
+    let host = security::host(headers, uri).filter(|host| is_plain(host));
     let host = host.unwrap_or("127.0.0.1:7070");
     let scheme = if secure { "https" } else { "http" };
+    let (token, problem) = match made {
+        Ok(token) => (token, String::new()),
+        Err(problem) => (String::new(), problem),
+    };
     let page = AddPage {
-        page: Page::new(&shared, &uri, "add"),
+        page: Page::new(shared, uri, "add"),
         server: format!("{scheme}://{host}"),
         loopback: is_loopback(host),
         known: shared.hub.picture().rows.keys().cloned().collect(),
+        token,
+        problem,
     };
     html(&page)
 }

@@ -18,7 +18,7 @@ mod form;
 mod rule;
 
 pub(crate) use act::{
-    acknowledge, channel_create, channel_delete, channel_test, dead_retry, rule_delete,
+    Fields, acknowledge, channel_create, channel_delete, channel_test, dead_retry, rule_delete,
     rule_switch, silence, silence_end,
 };
 pub(crate) use rule::{rule_edit, rule_new, rule_save, rule_test};

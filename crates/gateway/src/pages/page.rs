@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 
 use crate::api::ApiError;
+use crate::caller;
 use crate::gateway::Shared;
 use crate::live::Link;
 
@@ -19,6 +20,10 @@ pub(crate) struct Page {
     pub(crate) here: &'static str,
     /// Why what is shown may be old; empty when it is not.
     pub(crate) stale: String,
+    /// Who looks; empty where nobody is asked.
+    pub(crate) user: String,
+    /// Whether buttons that change something work.
+    pub(crate) may_change: bool,
 }
 
 impl Page {
@@ -29,7 +34,10 @@ impl Page {
             Link::Down { reason, .. } => format!("the aggregator is not reached: {reason}"),
         };
         let version = shared.assets.version().to_owned();
-        Self { base: base(uri.path()), version, here, stale }
+        let caller = caller::current();
+        let may_change = caller.as_ref().is_none_or(|caller| caller.grant.covers(true));
+        let user = caller.map(|caller| caller.name).unwrap_or_default();
+        Self { base: base(uri.path()), version, here, stale, user, may_change }
     }
 }
 

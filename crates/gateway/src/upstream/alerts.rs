@@ -14,10 +14,12 @@ pub(crate) struct Alerts {
     now: AlertServiceClient<proto::Link>,
 }
 
-/// Who the audit says that it was, as long as there is no login.
-fn from_dashboard<T>(message: T) -> Request<T> {
+/// With who the audit says that it was.
+pub(super) fn from_dashboard<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("muster-actor", MetadataValue::from_static("dashboard"));
+    let actor = MetadataValue::try_from(crate::caller::name());
+    let actor = actor.unwrap_or_else(|_| MetadataValue::from_static("dashboard"));
+    request.metadata_mut().insert("muster-actor", actor);
     request
 }
 

@@ -224,8 +224,14 @@ async fn what_does_not_exist_is_said_with_a_way_on() {
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{path}");
         assert!(page.body.contains("All machines"), "{path}");
     }
-    let changed = dashboard.ask("POST", "/", "content-length: 0\r\n").await;
-    assert_eq!(changed.status, StatusCode::METHOD_NOT_ALLOWED);
+    for (method, more, expected) in [
+        ("PUT", "", StatusCode::METHOD_NOT_ALLOWED),
+        ("POST", "", StatusCode::FORBIDDEN),
+        ("POST", "origin: http://evil.example\r\n", StatusCode::FORBIDDEN),
+    ] {
+        let changed = dashboard.ask(method, "/", &format!("content-length: 0\r\n{more}")).await;
+        assert_eq!(changed.status, expected, "{method} {more}");
+    }
 }
 
 #[tokio::test]

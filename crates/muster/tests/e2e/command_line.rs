@@ -68,12 +68,6 @@ fn an_unknown_key_is_said_with_its_place_and_the_nearest_key() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    fails(up("0.0.0.0:0", dir.path()), "refusing to listen on 0.0.0.0:0");
-}
-
-#[test]
 fn a_label_that_is_none_is_said() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut command = process::muster();

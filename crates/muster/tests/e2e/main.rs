@@ -1,5 +1,6 @@
 //! End-to-end tests: the real executables, started, killed and looked at as people do.
 
+mod access;
 mod alerting;
 mod browser;
 mod cluster;

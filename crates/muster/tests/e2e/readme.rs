@@ -125,7 +125,10 @@ fn runs(cluster: &Cluster, mut command: std::process::Command, args: &[&str]) {
         .iter()
         .map(|arg| if arg.starts_with("http://127.0.0.1:7070") { url.as_str() } else { arg })
         .collect();
-    let serves = !matches!(args.first(), Some(&("health" | "check-config")));
+    let serves = !matches!(args.first(), Some(&("health" | "check-config" | "token" | "account")));
+    if !serves {
+        command.env("MUSTER_DATA_DIR", cluster.data_dir());
+    }
     command.args(&args).current_dir(root());
     if serves {
         // clap reads the flags before it meets the request for help, so a wrong one is still an error.

@@ -49,3 +49,16 @@ mod local_events {
 
     crate::events_contract!(open);
 }
+
+mod sqlite_credentials {
+    use std::sync::Arc;
+
+    use crate::credentials::{Credentials, SqliteCredentials};
+    use crate::sqlite::testing::scratch;
+
+    async fn open() -> Arc<dyn Credentials> {
+        Arc::new(SqliteCredentials::new(scratch().await))
+    }
+
+    crate::credentials_contract!(open);
+}

@@ -54,3 +54,17 @@ mod timescale_registry {
 
     crate::registry_contract!(needs "MUSTER_TEST_TIMESCALE_URL", open);
 }
+
+mod timescale_credentials {
+    use std::sync::Arc;
+
+    use crate::credentials::{Credentials, TimescaleCredentials};
+    use crate::testing;
+
+    async fn open() -> Arc<dyn Credentials> {
+        let timescale = testing::timescale().await.expect("there is a server");
+        Arc::new(TimescaleCredentials::new(timescale))
+    }
+
+    crate::credentials_contract!(needs "MUSTER_TEST_TIMESCALE_URL", open);
+}

@@ -2,6 +2,7 @@
 //! again.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr as _, SqliteConnection};
@@ -13,21 +14,36 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "history", include_str!("../../../../migrations/sqlite/0001_history.sql")),
     (2, "alerting", include_str!("../../../../migrations/sqlite/0002_alerting.sql")),
     (3, "unused_layouts", include_str!("../../../../migrations/sqlite/0003_unused_layouts.sql")),
+    (4, "access", include_str!("../../../../migrations/sqlite/0004_access.sql")),
     (5, "logs", include_str!("../../../../migrations/sqlite/0005_logs.sql")),
     (6, "open_hours", include_str!("../../../../migrations/sqlite/0006_open_hours.sql")),
 ];
+
+const ATTEMPTS_MORE: usize = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(
     connection: &mut SqliteConnection,
     path: &Path,
 ) -> Result<(), StorageError> {
-    let migrations = MIGRATIONS
+    let migrations: Vec<Migration> = MIGRATIONS
         .iter()
         .map(|&(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         })
         .collect();
-    match Migrator::with_migrations(migrations).run_direct(None, connection, false).await {
+    let migrator = Migrator::with_migrations(migrations);
+    let mut outcome = migrator.run_direct(None, connection, false).await;
+    for _ in 0..ATTEMPTS_MORE {
+        if !matches!(outcome, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
+            break;
+        }
+        // Another process may take the same step at the same moment, such as `muster token` beside a server
+        // that starts. Each step is a transaction: what the other did is found done the next time.
+        tokio::time::sleep(PAUSE).await;
+        outcome = migrator.run_direct(None, connection, false).await;
+    }
+    match outcome {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(version)) => Err(error::version(
             path,
@@ -47,6 +63,16 @@ pub(super) async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn several_processes_may_open_a_new_file_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("muster.db");
+        let opened = (0..4).map(|_| crate::sqlite::Database::open(&path));
+        for opened in futures::future::join_all(opened).await {
+            opened.expect("opens");
+        }
+    }
 
     #[test]
     fn every_file_of_the_folder_is_listed() {

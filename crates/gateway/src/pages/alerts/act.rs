@@ -53,7 +53,7 @@ pub(crate) struct Comment {
 
 impl Default for Comment {
     fn default() -> Self {
-        Self { author: "dashboard".to_owned(), comment: String::new() }
+        Self { author: crate::caller::name(), comment: String::new() }
     }
 }
 
