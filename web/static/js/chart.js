@@ -131,7 +131,7 @@ export class Chart {
       dash: one.reference ? [4, 4] : one.dash,
       fill: this.fill(one, i),
       spanGaps: false,
-      points: { show: false },
+      points: { show: false, size: 4, filter: (plot, index) => (this.draw === 'heat' ? null : lonely(plot.data[index])) },
       paths: this.draw === 'heat' ? () => null : undefined,
     }));
     const bands = [];
@@ -357,4 +357,13 @@ function nearest(y, at) {
     if (y[i] !== undefined) return y[i];
   }
   return null;
+}
+
+// Values without a neighbour: no line goes through them, so they are drawn as dots.
+function lonely(values) {
+  const alone = [];
+  for (let i = 0; i < values.length; i += 1) {
+    if (values[i] != null && values[i - 1] == null && values[i + 1] == null) alone.push(i);
+  }
+  return alone.length > 0 ? alone : null;
 }

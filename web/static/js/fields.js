@@ -70,7 +70,7 @@ function writeStatus(root, fields, row) {
     when.dateTime = new Date(row.since).toISOString();
     when.dataset.ago = row.since;
     when.textContent = format.ago(serverNow(), row.since);
-    since.append(root.id === 'machine' ? 'since ' : `${row.status} since `, when);
+    since.append(root.id === 'machine' ? '' : `${row.status} `, when);
     refreshTimes(since);
   }
 }
