@@ -18,7 +18,7 @@ async fn the_fleet_page_has_every_machine_with_its_numbers() {
     }
     assert!(page.body.contains("db-primary"));
     assert!(page.body.contains(" %</span>"), "no percentage in the page");
-    assert!(page.body.contains("asleep since"), "status in words is missing");
+    assert!(page.body.contains("asleep <time"), "status in words is missing");
 }
 
 #[tokio::test]
