@@ -165,6 +165,27 @@ impl Collector {
         }
     }
 
+    /// Reads answers until the item is acknowledged (true), or refused (false).
+    pub(crate) async fn settled(&mut self, seq: u64) -> bool {
+        while !self.acknowledged.contains(seq) {
+            match self.answer().await {
+                Ok(Some(Answer::Ack(ack))) => {
+                    let ranges = convert::ranges_from_proto("ranges", &ack.ranges).unwrap();
+                    self.acknowledged.extend(ranges.iter());
+                }
+                Ok(Some(Answer::Reject(reject))) => {
+                    let ranges = convert::ranges_from_proto("ranges", &reject.ranges).unwrap();
+                    if ranges.contains(seq) {
+                        return false;
+                    }
+                }
+                Ok(Some(_)) => {}
+                other => panic!("expected {seq} to be settled, found {other:?}"),
+            }
+        }
+        true
+    }
+
     /// What is acknowledged so far, as far as it was read.
     pub(crate) fn acknowledged_so_far(&self) -> &SeqRanges {
         &self.acknowledged

@@ -212,12 +212,17 @@ async fn a_store_that_is_away_for_long_does_not_stop_the_present() {
     assert!(web.acknowledged_so_far().is_empty());
     cluster.gate.reopen();
     for (i, time) in sent.iter().enumerate() {
-        web.seq = i as u64;
-        match i as u64 {
-            FRAMES => web.frame_at(&layout(), *time, &[0.75, 0.0, 0.0]).await,
-            _ => web.frame_at(&wide, *time, &vec![0.5; 1000]).await,
-        };
-        web.acknowledged(i as u64 + 1).await;
+        // As a collector does: until it is taken, since there is no room while much is committed.
+        loop {
+            web.seq = i as u64;
+            match i as u64 {
+                FRAMES => web.frame_at(&layout(), *time, &[0.75, 0.0, 0.0]).await,
+                _ => web.frame_at(&wide, *time, &vec![0.5; 1000]).await,
+            };
+            if web.settled(i as u64 + 1).await {
+                break;
+            }
+        }
     }
     let history = &cluster.stores.history;
     let selector = SeriesSelector { metric: "wide".into(), ..Default::default() };
