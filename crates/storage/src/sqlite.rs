@@ -48,6 +48,22 @@ pub struct Database {
     scratch: Option<tempfile::TempDir>,
 }
 
+/// Several processes may open a new file at the same moment, such as `muster token` beside a server that
+/// starts. One at a time makes the file, switches its journal and takes the steps of its schema: SQLite's
+/// own waiting does not cover the switch. Where directories cannot be locked, whoever comes second fails.
+async fn turn(path: &Path) -> Option<std::fs::File> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let locked = tokio::task::spawn_blocking(move || {
+        let folder = std::fs::File::open(folder)?;
+        folder.lock()?;
+        std::io::Result::Ok(folder)
+    });
+    locked.await.ok()?.ok()
+}
+
 impl Database {
     /// Opens the file, creates it where it is missing, and brings its schema up to date.
     ///
@@ -68,6 +84,7 @@ impl Database {
             // Nothing is ever spilled to a temporary file, which might be on another, full disk.
             .pragma("temp_store", "memory")
             .disable_statement_logging();
+        let turn = turn(path).await;
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -80,6 +97,7 @@ impl Database {
         let mut first = writer.acquire().await.map_err(|e| error::opening(path, e))?;
         migrations::run(&mut first, path).await?;
         drop(first);
+        drop(turn);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(0)

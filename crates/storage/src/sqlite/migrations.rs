@@ -2,7 +2,6 @@
 //! again.
 
 use std::path::Path;
-use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr as _, SqliteConnection};
@@ -19,9 +18,6 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "open_hours", include_str!("../../../../migrations/sqlite/0006_open_hours.sql")),
 ];
 
-const ATTEMPTS_MORE: usize = 5;
-const PAUSE: Duration = Duration::from_millis(100);
-
 pub(super) async fn run(
     connection: &mut SqliteConnection,
     path: &Path,
@@ -33,17 +29,7 @@ pub(super) async fn run(
         })
         .collect();
     let migrator = Migrator::with_migrations(migrations);
-    let mut outcome = migrator.run_direct(None, connection, false).await;
-    for _ in 0..ATTEMPTS_MORE {
-        if !matches!(outcome, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
-            break;
-        }
-        // Another process may take the same step at the same moment, such as `muster token` beside a server
-        // that starts. Each step is a transaction: what the other did is found done the next time.
-        tokio::time::sleep(PAUSE).await;
-        outcome = migrator.run_direct(None, connection, false).await;
-    }
-    match outcome {
+    match migrator.run_direct(None, connection, false).await {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(version)) => Err(error::version(
             path,
