@@ -63,6 +63,12 @@ async fn all_are_heard(witness: &Witness) {
 /// A life in which hardly anything new is read, until all that was kept is delivered.
 async fn drain(cluster: &Cluster, witness: &Witness, collectors: [Process; COLLECTORS.len()]) {
     for mut collector in collectors {
+        // One that was started a moment ago does not listen for signals yet.
+        eventually(PATIENCE, || async {
+            let listens = collector.output().contains("collecting");
+            listens.then_some(()).ok_or_else(|| "a collector has not started".to_owned())
+        })
+        .await;
         assert!(collector.stop(PATIENCE).success(), "a collector that is told to stop ends well");
     }
     let before = witness.records();
