@@ -430,7 +430,7 @@ struct Model {
     acknowledged: BTreeSet<Seq>,
     /// At the end of the newest segment: as if the power had gone before they were synced.
     cut_off: BTreeSet<Seq>,
-    /// Told by gaps that were themselves damaged.
+    /// Told by gaps that are gone: acknowledged, so the aggregator has them, or damaged themselves.
     told_once: Vec<SeqRange>,
     highest: Seq,
     harmed: bool,
@@ -480,6 +480,14 @@ fn readable(path: &Path, epoch: SpoolEpoch) -> BTreeMap<Seq, Record> {
     items.filter(|(seq, _)| *seq > 0).collect()
 }
 
+/// What a record says is lost.
+fn told_by(record: &Record) -> Option<SeqRange> {
+    match item(record).payload {
+        Payload::Gap(gap) => Some(gap.seqs),
+        _ => None,
+    }
+}
+
 /// Harms one segment file of a spool that is not running.
 fn harm(dir: &Path, file: usize, model: &mut Model, epoch: SpoolEpoch, how: &dyn Fn(&Path)) {
     let paths = segments(dir);
@@ -492,9 +500,7 @@ fn harm(dir: &Path, file: usize, model: &mut Model, epoch: SpoolEpoch, how: &dyn
         if paths.last() == Some(path) && *seq > end {
             model.cut_off.insert(*seq);
         }
-        if let Payload::Gap(gap) = item(record).payload {
-            model.told_once.push(gap.seqs);
-        }
+        model.told_once.extend(told_by(record));
     }
     model.harmed = true;
 }
@@ -523,6 +529,11 @@ proptest! {
                     let seqs: Vec<Seq> = model.items.keys().copied().collect();
                     let first = seqs[at.index(seqs.len())];
                     let stored = range(first, first + more);
+                    for path in segments(dir.path()) {
+                        let records = readable(&path, epoch);
+                        let delivered = records.values().filter(|r| stored.contains(r.seq));
+                        model.told_once.extend(delivered.filter_map(told_by));
+                    }
                     spool.acknowledge([stored]);
                     model.acknowledged.extend(stored.first()..=stored.last());
                 }
