@@ -21,6 +21,7 @@ mod directory;
 mod filter;
 mod hub;
 mod logs;
+mod lookback;
 mod past;
 mod range;
 mod server;

@@ -15,12 +15,14 @@ use model::{
 };
 
 use crate::StorageError;
+use crate::live::LiveFrame;
 use crate::rollup::Rollup;
 
 pub mod block;
 
 pub(crate) mod cursor;
 mod decimal;
+mod frames;
 mod late;
 mod logs;
 mod merge;
@@ -171,6 +173,14 @@ pub trait History: Send + Sync + fmt::Debug {
         tier: Tier,
         range: TimeRange,
     ) -> Result<Vec<Vec<Rollup>>, StorageError>;
+
+    /// The machine's frames within the range, by time, in the layouts they came in. For a few minutes: it
+    /// reads every series that the machine has.
+    async fn read_frames(
+        &self,
+        machine: MachineId,
+        range: TimeRange,
+    ) -> Result<Vec<LiveFrame>, StorageError>;
 
     /// The newest process report that is not after `at` and at most ten minutes before it.
     async fn processes_at(

@@ -2,10 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures::Stream;
-use model::{Frame, LayoutId, MachineId, UnixMillis, limits};
+use model::{Frame, LayoutId, MachineId, limits};
 use proto::v1::stream_metrics_request::Format;
 use proto::{convert, v1};
 use storage::live::LiveFrame;
@@ -15,7 +14,7 @@ use tonic::Status;
 use super::current::sample;
 use super::filter::MetricFilter;
 use super::hub::News;
-use super::{Desk, unavailable};
+use super::{Desk, lookback};
 use crate::metrics::Metrics;
 
 pub(super) async fn answers(
@@ -45,9 +44,7 @@ pub(super) async fn answers(
     let news = desk.hub.follow(machine);
     let mut past = VecDeque::new();
     if lookback_ms > 0 {
-        let skew_ms = known.presence.map_or(0, |presence| presence.clock_skew_ms);
-        let since = UnixMillis::from(SystemTime::now()) + skew_ms - lookback_ms;
-        past = desk.live.recent(machine, since).await.map_err(unavailable)?.into();
+        past = lookback::frames(&desk, &known, lookback_ms).await?;
     }
     let shown = Shown { machine, filter, format, layouts: HashMap::new(), numbers: 0 };
     let reader = Reader { past, news, dropped: 0, shown, metrics: desk.metrics.clone() };
@@ -165,7 +162,7 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
-    use model::{Labels, Layout, Series};
+    use model::{Labels, Layout, Series, UnixMillis};
 
     use super::*;
 

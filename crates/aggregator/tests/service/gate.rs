@@ -8,6 +8,7 @@ use storage::history::{
     Delivery, Errors, LogPage, LogSearch, Maintained, Recorded, Samples, SeriesSelector,
     StoredSeries, Tier, Usage,
 };
+use storage::live::LiveFrame;
 use storage::registry::MachineRecord;
 use storage::rollup::Rollup;
 use storage::{History, Registry, StorageError};
@@ -112,6 +113,14 @@ impl History for GatedHistory {
         range: TimeRange,
     ) -> Result<Vec<Vec<Rollup>>, StorageError> {
         self.inner.read_tier(series, tier, range).await
+    }
+
+    async fn read_frames(
+        &self,
+        machine: MachineId,
+        range: TimeRange,
+    ) -> Result<Vec<LiveFrame>, StorageError> {
+        self.inner.read_frames(machine, range).await
     }
 
     async fn processes_at(

@@ -69,6 +69,53 @@ async fn the_last_minutes_and_the_present_join_without_gap_or_duplicate() {
 }
 
 #[tokio::test]
+async fn the_last_minutes_are_there_after_a_restart_and_hold_what_came_late() {
+    let cluster = Cluster::start().await;
+    let mut web = cluster.collector(1, "web-1").await;
+    web.layout(&layout()).await;
+    let start = now() - 240_000;
+    let seconds = |range: std::ops::Range<i64>| range.map(move |i| (i, start + i * 1000));
+    for (i, time) in seconds(0..60).chain(seconds(90..120)) {
+        web.frame_at(&layout(), time, &[0.5, 0.5, i as f64]).await;
+    }
+    // From a spool, after a time without a connection.
+    let mut last = 0;
+    for (i, time) in seconds(60..90) {
+        last = web.frame_at(&layout(), time, &[0.5, 0.5, i as f64]).await;
+    }
+    web.acknowledged(last).await;
+    let seen = async |cluster: &Cluster, frames: usize| {
+        let request = v1::StreamMetricsRequest {
+            machine: "web-1".into(),
+            lookback: Some(convert::duration_from_ms(300_000)),
+            format: Format::Columns.into(),
+            ..Default::default()
+        };
+        let mut state = cluster.state().await;
+        let mut stream = state.stream_metrics(request).await.unwrap().into_inner();
+        let mut seen = Vec::new();
+        while seen.len() < frames {
+            let next = stream.message().await.unwrap().unwrap();
+            assert!(next.past);
+            seen.push((ms(&next), next.values[2]));
+        }
+        seen
+    };
+    let expected: Vec<_> = seconds(0..120).map(|(i, time)| (time.0, i as f64)).collect();
+    assert_eq!(seen(&cluster, 120).await, expected);
+    let cluster = cluster.restart().await;
+    assert_eq!(seen(&cluster, 120).await, expected, "before its collector is back");
+    let mut web = cluster.collector(1, "web-1").await;
+    web.seq = last + 1;
+    web.layout(&layout()).await;
+    let time = start + 120_000;
+    let last = web.frame_at(&layout(), time, &[0.5, 0.5, 120.0]).await;
+    web.acknowledged(last).await;
+    assert_eq!(seen(&cluster, 121).await.last(), Some(&(time.0, 120.0)));
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn samples_are_spelled_out_with_rates_for_people() {
     let cluster = Cluster::start().await;
     let mut web = cluster.collector(1, "web-1").await;

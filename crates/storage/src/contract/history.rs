@@ -37,6 +37,7 @@ macro_rules! history_contract {
             absent_values_are_left_out
             a_series_in_two_layouts_is_one_series
             a_frame_sent_again_with_the_same_time_replaces
+            frames_are_read_as_they_came_sealed_or_not
             answers_come_in_the_order_asked
             sealing_changes_no_answer
             a_late_frame_opens_its_stretch_again

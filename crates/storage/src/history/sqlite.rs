@@ -18,6 +18,7 @@ use super::{
     SeriesSelector, StoredSeries, Tier, Usage, rounds::Rounds,
 };
 use crate::StorageError;
+use crate::live::LiveFrame;
 use crate::rollup::Rollup;
 use crate::sqlite::{Database, STORE};
 
@@ -28,6 +29,7 @@ mod errors;
 mod expire;
 mod facts;
 mod find;
+mod frames;
 mod join;
 mod logs;
 mod maintain;
@@ -121,6 +123,14 @@ impl History for SqliteHistory {
         range: TimeRange,
     ) -> Result<Vec<Vec<Rollup>>, StorageError> {
         self.tier(series, tier, range).await
+    }
+
+    async fn read_frames(
+        &self,
+        machine: MachineId,
+        range: TimeRange,
+    ) -> Result<Vec<LiveFrame>, StorageError> {
+        self.frames_within(machine, range).await
     }
 
     async fn processes_at(

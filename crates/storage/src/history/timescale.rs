@@ -18,6 +18,7 @@ use super::{
     SeriesSelector, StoredSeries, Tier, Usage, rounds::Rounds,
 };
 use crate::StorageError;
+use crate::live::LiveFrame;
 use crate::postgres::Timescale;
 use crate::postgres::failure::{Outcome, unavailable};
 use crate::rollup::Rollup;
@@ -29,6 +30,7 @@ mod close;
 mod errors;
 mod expire;
 mod find;
+mod frames;
 mod join;
 mod logs;
 mod maintain;
@@ -129,6 +131,14 @@ impl History for TimescaleHistory {
         range: TimeRange,
     ) -> Result<Vec<Vec<Rollup>>, StorageError> {
         self.timescale.call(self.tier(series, tier, range)).await
+    }
+
+    async fn read_frames(
+        &self,
+        machine: MachineId,
+        range: TimeRange,
+    ) -> Result<Vec<LiveFrame>, StorageError> {
+        self.timescale.call(self.frames_within(machine, range)).await
     }
 
     async fn processes_at(

@@ -77,6 +77,42 @@ pub async fn a_series_in_two_layouts_is_one_series(
     }
 }
 
+pub async fn frames_are_read_as_they_came_sealed_or_not(
+    open: impl AsyncFn(Retention) -> Arc<dyn History>,
+) {
+    let history = open(forever()).await;
+    let small = layout(vec![gauge("a")]);
+    // Wider than what is compressed together.
+    let wide = layout((0..150).map(|i| counter(&format!("c{i:03}"))).collect());
+    let mut sender = Sender::new(&history, 1, vec![small.clone(), wide.clone()]);
+    let at =
+        |id: LayoutId, seconds: i64, values: &[f64]| frame(id, START + seconds * SECOND, values);
+    let values: Vec<f64> = (0..150).map(f64::from).collect();
+    sender.send(vec![at(small.id(), 3, &[3.0]), at(wide.id(), 1, &values)]).await;
+    sender.send(vec![at(small.id(), 1, &[1.0]), at(small.id(), 9, &[9.0])]).await;
+    Sender::new(&history, 2, vec![small.clone()]).send_frames(&[(SECOND, &[7.0])]).await;
+    let range = TimeRange::new(START + SECOND, START + 9 * SECOND);
+    for now in [START, START + HOUR / 2, START + DAY] {
+        settle(&history, now).await;
+        let found = history.read_frames(sender.machine, range).await.expect("read");
+        let mut found: Vec<_> = found
+            .into_iter()
+            .map(|live| {
+                assert_eq!(live.layout.id(), live.frame.layout);
+                (live.frame.time.since(START), live.frame.layout, live.frame.values.clone())
+            })
+            .collect();
+        assert!(found.is_sorted_by_key(|(time, ..)| *time));
+        found.sort_by_key(|(time, _, values)| (*time, values.len()));
+        assert_eq!(found[0], (SECOND, small.id(), vec![1.0]));
+        assert_eq!(found[1], (SECOND, wide.id(), values.clone()));
+        assert_eq!(found[2], (3 * SECOND, small.id(), vec![3.0]));
+        assert_eq!(found.len(), 3);
+    }
+    let nobody = "00000000000000000000000000000009".parse().expect("an id");
+    assert_eq!(history.read_frames(nobody, range).await.expect("read").len(), 0);
+}
+
 pub async fn a_frame_sent_again_with_the_same_time_replaces(
     open: impl AsyncFn(Retention) -> Arc<dyn History>,
 ) {

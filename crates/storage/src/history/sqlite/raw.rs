@@ -47,7 +47,7 @@ impl SqliteHistory {
         Ok(merged(pieces, range))
     }
 
-    async fn blocks(
+    pub(super) async fn blocks(
         &self,
         connection: &mut SqliteConnection,
         machine: i64,
@@ -92,7 +92,7 @@ impl SqliteHistory {
         Ok(())
     }
 
-    async fn frames(
+    pub(super) async fn frames(
         &self,
         connection: &mut SqliteConnection,
         machine: i64,
@@ -209,7 +209,7 @@ fn unpack(
     Ok(())
 }
 
-fn merged(pieces: Vec<Vec<Piece>>, range: TimeRange) -> Vec<Samples> {
+pub(super) fn merged(pieces: Vec<Vec<Piece>>, range: TimeRange) -> Vec<Samples> {
     pieces.into_iter().map(|pieces| within(merge::series(pieces), range)).collect()
 }
 

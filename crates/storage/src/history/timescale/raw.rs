@@ -49,7 +49,7 @@ impl TimescaleHistory {
         Ok(merged(pieces, range))
     }
 
-    async fn blocks(
+    pub(super) async fn blocks(
         &self,
         connection: &mut PgConnection,
         machine: i64,
@@ -99,7 +99,7 @@ impl TimescaleHistory {
 }
 
 /// Only the values that are wanted leave the server.
-async fn frames(
+pub(super) async fn frames(
     connection: &mut PgConnection,
     machine: i64,
     layout: i64,
@@ -190,7 +190,7 @@ fn unpack(
     Ok(())
 }
 
-fn merged(pieces: Vec<Vec<Piece>>, range: TimeRange) -> Vec<Samples> {
+pub(super) fn merged(pieces: Vec<Vec<Piece>>, range: TimeRange) -> Vec<Samples> {
     pieces.into_iter().map(|pieces| within(merge::series(pieces), range)).collect()
 }
 
