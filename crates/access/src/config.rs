@@ -21,6 +21,9 @@ pub enum Auth {
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub auth: Auth,
+    /// Names beside this machine's own under which a server on 127.0.0.1 that asks nobody answers, without
+    /// port: `dash.example.org`. Needed only behind a proxy that passes the `Host` header on.
+    pub allowed_hosts: Vec<String>,
     /// How long a browser stays logged in.
     pub session: Span,
     /// Of the account "admin". Absent: it is made up at the first start and printed once.
@@ -36,6 +39,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             auth: Auth::Auto,
+            allowed_hosts: Vec::new(),
             session: Span::from_secs(30 * 24 * 3600),
             admin_password: None,
             collector_token: None,
@@ -78,11 +82,24 @@ impl Config {
                 );
             }
         }
+        for (i, host) in self.allowed_hosts.iter().enumerate() {
+            if !is_host_name(host) {
+                bail!(
+                    "access.allowed_hosts[{i}]: expected a host name without scheme and port such as \
+                     \"dash.example.org\", found {host:?}"
+                );
+            }
+        }
         if self.session.get().as_secs() < 60 {
             bail!("access.session: expected at least \"1m\", found \"{}\"", self.session);
         }
         Ok(())
     }
+}
+
+fn is_host_name(text: &str) -> bool {
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    !text.is_empty() && text.bytes().all(fits) && !text.ends_with('.')
 }
 
 #[cfg(test)]
@@ -106,6 +123,11 @@ mod tests {
             "access.admin_token: expected another",
         );
         check(Config { admin_password: some("guess"), ..base() }, "access.admin_password:");
+        for host in ["", "http://guess", "guess:7070", "*.guess", "guess."] {
+            let hosts = vec!["dash.example".to_owned(), host.to_owned()];
+            let error = Config { allowed_hosts: hosts, ..base() }.check().expect_err("is refused");
+            assert!(error.to_string().starts_with("access.allowed_hosts[1]:"), "{error}");
+        }
         check(Config { session: Span::from_secs(5), ..base() }, "access.session:");
     }
 }

@@ -38,8 +38,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving =
-        Serving::bind("aggregator", args.listen, config.access.auth, args.insecure_no_auth)?;
+    let mut serving = Serving::bind("aggregator", args.listen, &config, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
@@ -51,7 +50,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
     let board = aggregator.settings();
     let (routes, names) = doorkeeper.beside(aggregator.routes(), &AGGREGATOR_SERVICES);
-    let guard = Guard::new(doorkeeper.link(), false, metrics);
+    let guard = Guard::new(doorkeeper.link(), serving.hosts.clone(), false, metrics);
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
     let (server, router, health) = serving.finish(Router::new().merge(services), guard.clone());

@@ -65,8 +65,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving =
-        Serving::bind("alerts", args.listen, config.access.auth, args.insecure_no_auth)?;
+    let mut serving = Serving::bind("alerts", args.listen, &config, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
@@ -75,7 +74,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let alerts = ::alerts::Alerts::open(config.alerts, stores, &mut serving.metrics).await?;
     let (routes, names) = doorkeeper.beside(alerts.routes(), &ALERTS_SERVICES);
-    let guard = Guard::new(doorkeeper.link(), false, &mut serving.metrics);
+    let guard = Guard::new(doorkeeper.link(), serving.hosts.clone(), false, &mut serving.metrics);
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
     let (server, router, health) = serving.finish(Router::new().merge(services), guard.clone());

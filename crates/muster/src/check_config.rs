@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// What each role looks at when it starts. Nothing is opened but files that are named to be read.
 fn check(config: &Config) -> anyhow::Result<()> {
     daemon::logging::check(&config.log.filter).context("log.filter")?;
+    config.access.check()?;
     config.aggregator.check()?;
     config.alerts.check()?;
     if let Some(path) = &config.alerts.rules_file {
@@ -78,6 +79,10 @@ mod tests {
         refused(
             "[gateway]\nallowed_origins = ['dash']",
             "gateway.allowed_origins[0]: expected an origin",
+        );
+        refused(
+            "[access]\nallowed_hosts = ['https://dash.example']",
+            "access.allowed_hosts[0]: expected a host name",
         );
     }
 }

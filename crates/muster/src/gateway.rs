@@ -57,8 +57,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving =
-        Serving::bind("gateway", args.listen, config.access.auth, args.insecure_no_auth)?;
+    let mut serving = Serving::bind("gateway", args.listen, &config, args.insecure_no_auth)?;
     let channel = channel(&args.aggregator)?;
     let upstream = serving.health.component("aggregator");
     let token = token(args.token_file.as_deref(), &config.access)?;
@@ -70,7 +69,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         return Err(anyhow::anyhow!("the gateway has no token, and must ask the aggregator who its visitors are"))
             .hint("make one with `muster token create gateway --grant admin` where the aggregator runs, and name its file with --token-file");
     }
-    let guard = Guard::new(serving.guarded.then(|| link.clone()), true, &mut serving.metrics);
+    let guard = Guard::new(
+        serving.guarded.then(|| link.clone()),
+        serving.hosts.clone(),
+        true,
+        &mut serving.metrics,
+    );
     let gateway = ::gateway::Gateway::new(config.gateway, link, &mut serving.metrics)?;
 
     let url = serving.url();

@@ -1,4 +1,4 @@
-//! Stands before everything that is served: who asks, and may they?
+//! Stands before everything that is served: who asks, under which name, and may they?
 //!
 //! The caller is found by asking `AccessService`, in this process or elsewhere, and remembered for a moment.
 //! What is open when a caller loses its rights is cut.
@@ -23,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 mod cut;
+mod hosts;
 mod policy;
 mod refusal;
 
+pub(crate) use hosts::Hosts;
 use policy::{Policy, Voice};
 use refusal::Refusal;
 
@@ -47,6 +49,8 @@ pub(crate) struct Guard(Arc<Inner>);
 struct Inner {
     /// Who knows; `None` where nothing is asked of anybody.
     access: Option<AccessServiceClient<proto::Link>>,
+    /// Names of this server that are answered.
+    hosts: Hosts,
     /// Whether there is a page to log in at.
     pages: bool,
     /// By secret. Held for a look or a step, never while somebody is asked.
@@ -83,15 +87,20 @@ impl Known {
 }
 
 impl Guard {
-    pub(crate) fn new(access: Option<proto::Link>, pages: bool, metrics: &mut Registry) -> Self {
+    pub(crate) fn new(
+        access: Option<proto::Link>,
+        hosts: Hosts,
+        pages: bool,
+        metrics: &mut Registry,
+    ) -> Self {
         let refused = Counter::default();
         metrics.sub_registry_with_prefix("access").register(
             "requests_refused",
-            "Requests without a caller, or whose caller may not",
+            "Requests under a strange name, without a caller, or whose caller may not",
             refused.clone(),
         );
         let access = access.map(AccessServiceClient::new);
-        Self(Arc::new(Inner { access, pages, known: Mutex::default(), refused }))
+        Self(Arc::new(Inner { access, hosts, pages, known: Mutex::default(), refused }))
     }
 
     /// Asks again for callers that have something open, and forgets the others, until the end.
@@ -183,6 +192,9 @@ pub(crate) async fn check(
         inner.refused.inc();
         refusal::response(refusal, voice, request, inner.pages)
     };
+    if let Err(host) = inner.hosts.check(&request) {
+        return refuse(Refusal::Stranger(host), &request);
+    }
     if voice == Voice::Grpc && !is_grpc(request.headers()) {
         return refuse(Refusal::NoCall, &request);
     }

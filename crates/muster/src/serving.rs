@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use access::Auth;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use daemon::health::Health;
 use daemon::http::Server;
 use prometheus_client::registry::Registry;
 
+use crate::config::Config;
 use crate::exposure;
-use crate::guard::{self, Guard};
+use crate::guard::{self, Guard, Hosts};
 
 /// How long each stage of stopping may take.
 pub(crate) const GRACE: Duration = Duration::from_secs(15);
@@ -36,6 +36,8 @@ pub(crate) struct Serving {
     pub(crate) metrics: Registry,
     /// Whether callers must prove who they are.
     pub(crate) guarded: bool,
+    /// Names under which it answers.
+    pub(crate) hosts: Hosts,
 }
 
 impl Serving {
@@ -43,14 +45,17 @@ impl Serving {
     pub(crate) fn bind(
         service: &'static str,
         listen: SocketAddr,
-        auth: Auth,
+        config: &Config,
         insecure: bool,
     ) -> anyhow::Result<Self> {
         let server = Server::bind(listen)?;
         let mut metrics = Registry::default();
         server.register(&mut metrics);
-        let guarded = exposure::is_guarded(listen, auth, insecure);
-        Ok(Self { server, health: Health::new(service), metrics, guarded })
+        config.access.check()?;
+        let guarded = exposure::is_guarded(listen, config.access.auth, insecure);
+        let (names, origins) = (&config.access.allowed_hosts, &config.gateway.allowed_origins);
+        let hosts = Hosts::new(listen, guarded, names, origins);
+        Ok(Self { server, health: Health::new(service), metrics, guarded, hosts })
     }
 
     pub(crate) fn url(&self) -> String {

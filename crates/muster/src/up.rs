@@ -41,8 +41,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
     let shutdown = daemon::shutdown::on_signal();
-    let mut serving =
-        Serving::bind("muster", args.listen, config.access.auth, args.insecure_no_auth)?;
+    let mut serving = Serving::bind("muster", args.listen, &config, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
@@ -60,7 +59,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     // The same clients and services as across a network, without the network.
     let link = Link::new(routes.clone().prepare());
     let gateway = ::gateway::Gateway::new(config.gateway, link.clone(), metrics)?;
-    let guard = Guard::new(doorkeeper.link(), true, metrics);
+    let guard = Guard::new(doorkeeper.link(), serving.hosts.clone(), true, metrics);
     let collector = ::collector::Collector::open(
         ::collector::Config {
             state_dir: config

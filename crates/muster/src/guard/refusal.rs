@@ -12,6 +12,8 @@ use super::policy::Voice;
 
 #[derive(Debug)]
 pub(super) enum Refusal {
+    /// A name that is none of this server's; empty when the request has none.
+    Stranger(String),
     /// A call that is none: only programs may make those.
     NoCall,
     Nobody,
@@ -25,6 +27,11 @@ pub(super) enum Refusal {
 impl Refusal {
     fn words(&self) -> String {
         match self {
+            Self::Stranger(host) => format!(
+                "host: expected a name of this machine such as localhost, found {host:?}: a server that \
+                 asks nobody for a login answers to no other, as a site elsewhere could be behind it; \
+                 hint: if a proxy passes this name on, put it into access.allowed_hosts"
+            ),
             Self::NoCall => "calls are made as application/grpc, and not by pages".to_owned(),
             Self::Nobody => "who asks? send a token as \"authorization: Bearer TOKEN\"; hint: \
                              `muster token create` makes one"
@@ -44,6 +51,7 @@ impl Refusal {
     /// For HTTP, and as the word that REST uses.
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
+            Self::Stranger(_) => (StatusCode::MISDIRECTED_REQUEST, "permission_denied"),
             Self::NoCall => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_argument"),
             Self::Nobody | Self::Invalid => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::NotAllowed(_) => (StatusCode::FORBIDDEN, "permission_denied"),
@@ -59,7 +67,9 @@ pub(super) fn response(refusal: Refusal, voice: Voice, request: &Request, pages:
         Voice::Grpc => match refusal {
             Refusal::NoCall => (status, words + "\n").into_response(),
             Refusal::Nobody | Refusal::Invalid => Status::unauthenticated(words).into_http(),
-            Refusal::NotAllowed(_) => Status::permission_denied(words).into_http(),
+            Refusal::Stranger(_) | Refusal::NotAllowed(_) => {
+                Status::permission_denied(words).into_http()
+            }
             Refusal::Unknown(status) => status.into_http(),
         },
         Voice::Json => {

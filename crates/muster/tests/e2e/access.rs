@@ -44,11 +44,22 @@ async fn ask(
     headers: &str,
     body: &str,
 ) -> (u16, String, String) {
+    ask_as(&address.to_string(), address, request, headers, body).await
+}
+
+/// As [`ask`], under another name of the server.
+async fn ask_as(
+    host: &str,
+    address: SocketAddr,
+    request: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
     let length = body.len();
     let text = format!(
-        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        "{request} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(text.as_bytes()).await.expect("sends");
     let mut answer = Vec::new();
@@ -188,6 +199,53 @@ async fn strangers_see_nothing_and_whoever_logs_in_sees_all() {
     assert!(!after.contains(&made), "a token was logged");
     let (code, ..) = ask(address, "POST /login", &form, &right).await;
     assert_eq!(code, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_nobody_answers_only_to_its_own_names() {
+    let known: &[(&str, &str)] = &[("MUSTER_ACCESS__ALLOWED_HOSTS", "[\"dash.example\"]")];
+    let cluster = Cluster::start("up", known).await;
+    let address = cluster.address;
+    // As a browser does it whose name for us leads here: its page and we are one site.
+    let socket = "origin: http://evil.example:7070\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                  sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let form = "origin: http://evil.example:7070\r\n";
+    let requests = [
+        ("GET /", ""),
+        ("GET /api/v1/machines", ""),
+        ("GET /ws", socket),
+        ("GET /metrics", ""),
+        ("GET /healthz", ""),
+        ("GET /nothing/here", ""),
+        ("POST /alerts/save", form),
+    ];
+    for (request, headers) in requests {
+        let (code, _, body) = ask_as("evil.example:7070", address, request, headers, "").await;
+        assert_eq!(code, 421, "{request}: {body}");
+        assert!(
+            body.contains("evil.example:7070") && body.contains("access.allowed_hosts"),
+            "{body}"
+        );
+    }
+    let port = address.port();
+    for host in
+        [format!("localhost:{port}"), format!("127.0.0.1:{port}"), "dash.example".to_owned()]
+    {
+        let (code, _, body) = ask_as(&host, address, "GET /api/v1/machines", "", "").await;
+        assert_eq!(code, 200, "{host}: {body}");
+    }
+    let origin = "http://evil.example".parse().expect("a URI");
+    let endpoint = Channel::from_shared(cluster.url()).expect("an address").origin(origin);
+    let elsewhere = endpoint.connect().await.expect("connects");
+    let refused = list(&elsewhere, None).await.expect_err("is refused");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("access.allowed_hosts"), "{refused}");
+    list(&cluster.channel().await, None).await.expect("its own name");
+
+    // Where people say who they are, a name is no proof of anything.
+    let asking = Cluster::start("up", REQUIRED).await;
+    let (code, ..) = ask_as("evil.example", asking.address, "GET /login", "", "").await;
+    assert_eq!(code, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
