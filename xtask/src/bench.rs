@@ -14,13 +14,10 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::services::{DebianRoot, Server, cache};
-use crate::{footprint, shell};
+use crate::{footprint, marks, shell};
 
 const PEERS: [&str; 2] = ["victoria-metrics", "prometheus"];
 const LISTEN: &str = "127.0.0.1:17078";
-const BEGIN: &str = "<!-- cargo xtask bench: begin -->";
-const END: &str = "<!-- cargo xtask bench: end -->";
-
 /// What a fleet sends.
 struct Load {
     title: &'static str,
@@ -109,22 +106,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                 values are committed to disk; VictoriaMetrics and Prometheus acknowledge what they hold in \
                 memory, and sync it within seconds. Those two got Prometheus remote write, a request for each \
                 frame, or for ten frames of the past, compressed by snappy.\n";
-    let page = project.join("docs/reference/performance.md");
-    let text = std::fs::read_to_string(&page)?;
-    std::fs::write(&page, replaced(&text, &section)?)?;
+    marks::write("performance.md", "bench", &section)?;
     print!("{section}");
     Ok(())
-}
-
-/// The page with another text between the marks.
-fn replaced(page: &str, section: &str) -> Result<String> {
-    let parts = page.split_once(BEGIN).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(END)?;
-        Some((before, after))
-    });
-    let (before, after) =
-        parts.with_context(|| format!("performance.md: expected the lines {BEGIN} and {END}"))?;
-    Ok(format!("{before}{BEGIN}\n{section}{END}{after}"))
 }
 
 struct Bench {
@@ -296,14 +280,6 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_stands_between_the_marks_is_replaced() {
-        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let expected = format!("a\n{BEGIN}\nnew\n{END}\nb\n");
-        assert_eq!(replaced(&page, "new\n").expect("has marks"), expected);
-        assert!(replaced("nothing", "new").is_err());
-    }
 
     #[test]
     fn the_median_is_in_the_middle() {

@@ -8,10 +8,13 @@ use anyhow::{Result, bail};
 mod bench;
 mod browser;
 mod checks;
+mod dashboard;
 mod footprint;
+mod marks;
 mod screenshots;
 mod services;
 mod shell;
+mod webdriver;
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -24,6 +27,9 @@ Usage: cargo xtask COMMAND
   bench [ROUNDS]
                  the same load on Muster, VictoriaMetrics and Prometheus, side by side; write
                  docs/reference/performance.md
+  dashboard [--debug]
+                 what the pages cost a browser and the gateway: bytes, times, CPU, memory; write
+                 docs/reference/dashboard.md. With --debug: a debug build, the figures are only printed
   screenshots    take the pictures of the README from the real pages, into docs/images
   check          formatting, dependency rules, lints, documentation
   ci             check, then test
@@ -50,6 +56,7 @@ fn run(args: &[String]) -> Result<()> {
         ("services", command) => services::run(command),
         ("bench", rest) => bench::run(rest),
         ("footprint", rest) => footprint::run(rest),
+        ("dashboard", rest) => dashboard::run(rest),
         ("screenshots", []) => screenshots::run(),
         ("check", []) => checks::all(),
         ("ci", []) => checks::all().and_then(|()| test(&[])),

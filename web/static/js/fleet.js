@@ -6,7 +6,7 @@ import { key } from './keys.js';
 import { changed, connect, on } from './live.js';
 import { places, write } from './fields.js';
 import { byGroup, groupOf, headings, summarise } from './groups.js';
-import { setText } from './page.js';
+import { reached, setText } from './page.js';
 import { Spark } from './spark.js';
 import { serverNow } from './times.js';
 
@@ -374,6 +374,7 @@ function paint() {
   }
   moved.clear();
   order(false);
+  if (values.size > 0) reached('muster:fleet');
 }
 
 on('open', ({ again }) => again && refresh());

@@ -7,7 +7,7 @@ import { duration, time } from './format.js';
 import { key } from './keys.js';
 import { connect, on } from './live.js';
 import { chooseMoment, currentMoment, onMoment } from './moment.js';
-import { json, setText, url } from './page.js';
+import { json, reached, setText, url } from './page.js';
 import * as range from './range.js';
 import { niceStep } from './series.js';
 import { Store } from './store.js';
@@ -101,6 +101,7 @@ function draw(chart) {
   const tracks = live ? store.of(chart.metrics) : pastOf(chart);
   if (!tracks) return;
   const shown = chart.show(tracks, live);
+  if (shown) reached('muster:chart');
   if (live && loaded) chart.figure.hidden = !shown;
   if (!live && !shown) chart.say('nothing in this range');
   chart.mark(currentMoment());

@@ -24,3 +24,8 @@ export async function json(address, signal) {
 export function setText(element, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
+
+// Marks, once, that the page has come so far: a person sees something live.
+export function reached(what) {
+  if (performance.getEntriesByName(what).length === 0) performance.mark(what);
+}
