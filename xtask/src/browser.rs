@@ -16,8 +16,8 @@ pub(crate) fn make_available() -> Result<()> {
     if present() {
         return Ok(());
     }
-    if is_root() && shell::succeeds(Command::new("apt-get").arg("--version")) {
-        install().context("failed to install Chromium for the browser tests")?;
+    if can_install() {
+        install(&PACKAGES).context("failed to install Chromium for the browser tests")?;
         if present() {
             return Ok(());
         }
@@ -44,7 +44,15 @@ fn is_root() -> bool {
     .is_ok_and(|uid| uid.trim() == "0")
 }
 
-fn install() -> Result<()> {
+fn can_install() -> bool {
+    is_root() && shell::succeeds(Command::new("apt-get").arg("--version"))
+}
+
+/// Installs packages of Debian or Ubuntu, as root.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    if !can_install() {
+        bail!("packages are installed only as root\nhint: apt-get install {}", packages.join(" "));
+    }
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
@@ -52,5 +60,5 @@ fn install() -> Result<()> {
     };
     apt(&["update"])?;
     let install = ["install", "--yes", "--no-install-recommends"];
-    apt(&[install.as_slice(), PACKAGES.as_slice()].concat())
+    apt(&[install.as_slice(), packages].concat())
 }

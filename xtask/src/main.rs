@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+mod axe;
 mod bench;
 mod browser;
 mod checks;
@@ -70,6 +71,7 @@ fn run(args: &[String]) -> Result<()> {
 
 fn test(args: &[String]) -> Result<()> {
     browser::make_available()?;
+    let axe = axe::make_available()?;
     let services = services::Services::start()?;
     // The end-to-end tests start this executable; cargo builds by itself only the one of their own package.
     shell::cargo(["build", "--locked", "--package", "collector", "--bins"])?;
@@ -78,5 +80,6 @@ fn test(args: &[String]) -> Result<()> {
         ["test", "--locked", "--workspace", "--no-fail-fast"].into_iter().chain(given),
     );
     tests.envs(services.variables().iter().map(|(name, url)| (name, url)));
+    tests.envs(axe.map(|script| (axe::VARIABLE, script)));
     shell::run(tests)
 }

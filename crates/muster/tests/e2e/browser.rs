@@ -14,8 +14,8 @@ use crate::cluster::{Cluster, PATIENCE, free_address, machines};
 use crate::eventually::eventually;
 
 /// A browser of our own. Closed with its driver.
-struct Browser {
-    driver: WebDriver,
+pub(crate) struct Browser {
+    pub(crate) driver: WebDriver,
     process: Child,
 }
 
@@ -49,7 +49,7 @@ impl ExtensionCommand for Chromium {
 
 impl Browser {
     /// `None`, said aloud, when there is no browser here; under `CI=true` that is a failure.
-    async fn open() -> Option<Self> {
+    pub(crate) async fn open() -> Option<Self> {
         let address = free_address();
         let started = Command::new("chromedriver")
             .arg(format!("--port={}", address.port()))
@@ -86,13 +86,13 @@ impl Browser {
         Some(Self { driver, process })
     }
 
-    async fn run(&self, script: &str) -> Value {
+    pub(crate) async fn run(&self, script: &str) -> Value {
         let answer = self.driver.execute(script, Vec::new()).await.expect(script);
         answer.json().clone()
     }
 
     /// Waits until the script answers something that counts as true, and returns it.
-    async fn until(&self, what: &str, script: &str) -> Value {
+    pub(crate) async fn until(&self, what: &str, script: &str) -> Value {
         eventually(PATIENCE, || async {
             match self.run(script).await {
                 Value::Null | Value::Bool(false) => Err(format!("{what}: not yet")),
@@ -116,7 +116,7 @@ impl Browser {
     }
 
     /// What the console complained about since the last time, among it what the content policy forbade.
-    async fn complaints(&self) -> Vec<String> {
+    pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = Chromium { endpoint: "/se/log", parameters: json!({ "type": "browser" }) };
         let entries = self.driver.handle().cmd(WebDriverCommand::ExtensionCommand(Box::new(log)));
         let entries: Vec<Value> = entries.await.expect("a log").value().expect("a list");
@@ -125,18 +125,29 @@ impl Browser {
         complaints.map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// As on a telephone. A window cannot be made that narrow, its view can.
-    async fn narrow(&self, width: u32) {
-        let parameters = json!({
-            "cmd": "Emulation.setDeviceMetricsOverride",
-            "params": { "width": width, "height": 740, "deviceScaleFactor": 1, "mobile": false },
-        });
+    /// A view of this width: as on a telephone, or as on a desk. A window cannot be made that narrow, its
+    /// view can.
+    pub(crate) async fn width(&self, width: u32) {
+        let size =
+            json!({ "width": width, "height": 740, "deviceScaleFactor": 1, "mobile": false });
+        self.tell("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// As a person who prefers `dark`, or `light`.
+    pub(crate) async fn scheme(&self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.tell("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;
+    }
+
+    /// A command of the protocol that Chromium's own tools speak.
+    async fn tell(&self, command: &str, parameters: Value) {
+        let parameters = json!({ "cmd": command, "params": parameters });
         let command = Chromium { endpoint: "/goog/cdp/execute", parameters };
         let command = WebDriverCommand::ExtensionCommand(Box::new(command));
         self.driver.handle().cmd(command).await.expect("is understood");
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         let _ = self.driver.clone().quit().await;
     }
 }
@@ -191,7 +202,7 @@ async fn the_pages_are_live() {
     browser.until("a process that surely runs", listed).await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 
-    browser.narrow(360).await;
+    browser.width(360).await;
     for page in [
         "/".to_owned(),
         format!("/machines/{}", machine.id),

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real executables, started, killed and looked at as people do.
 
 mod access;
+mod accessibility;
 mod alerting;
 mod browser;
 mod cluster;
