@@ -31,12 +31,27 @@ export function axes(unit, write) {
 // Binary steps, so that the axis says 512 MiB and not 477 MiB.
 const BYTE_STEPS = Array.from({ length: 60 }, (_, i) => 2 ** i);
 
-const TIME_VALUES = (plot, marks, _axis, _space, step) =>
+// To write a time costs more than to draw it, and the marks stay the same while the chart moves.
+const LABELS_MAX = 500;
+const labels = new Map();
+
+const TIME_VALUES = (_plot, marks, _axis, _space, step) =>
   marks.map((mark) => {
-    const date = new Date(mark * 1000);
-    if (step >= 86400) return date.toLocaleDateString(undefined, { month: 'short', day: 'numeric' });
-    const midnight = date.getHours() === 0 && date.getMinutes() === 0;
-    if (midnight && step >= 60) return date.toLocaleDateString(undefined, { weekday: 'short', day: 'numeric' });
-    const clock = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
-    return date.toLocaleTimeString(undefined, step < 60 ? { ...clock, second: '2-digit' } : clock);
+    const key = `${step} ${mark}`;
+    let label = labels.get(key);
+    if (label === undefined) {
+      if (labels.size >= LABELS_MAX) labels.clear();
+      label = timeLabel(mark, step);
+      labels.set(key, label);
+    }
+    return label;
   });
+
+function timeLabel(mark, step) {
+  const date = new Date(mark * 1000);
+  if (step >= 86400) return date.toLocaleDateString(undefined, { month: 'short', day: 'numeric' });
+  const midnight = date.getHours() === 0 && date.getMinutes() === 0;
+  if (midnight && step >= 60) return date.toLocaleDateString(undefined, { weekday: 'short', day: 'numeric' });
+  const clock = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
+  return date.toLocaleTimeString(undefined, step < 60 ? { ...clock, second: '2-digit' } : clock);
+}

@@ -127,7 +127,7 @@ export class Chart {
     const lines = this.series.map((one, i) => ({
       label: one.name,
       stroke: this.draw === 'heat' ? null : one.colour,
-      width: one.reference ? 1 : this.draw === 'stack' ? 1 : 1.4,
+      width: 1,
       dash: one.reference ? [4, 4] : one.dash,
       fill: this.fill(one, i),
       spanGaps: false,
