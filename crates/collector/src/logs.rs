@@ -26,6 +26,7 @@ mod envelope;
 mod file;
 mod join;
 mod journald;
+mod limit;
 mod lines;
 mod mask;
 mod outbox;
@@ -99,13 +100,19 @@ impl Logs {
                 cursor: self.places.get(journald::SOURCE).cloned(),
                 room: room.clone(),
                 parser: parser.clone(),
+                limits: limit::Limits::new(self.config.events_per_second_max),
             };
             let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
             tokio::spawn(journald.run(outbox, stop.clone()));
         }
         let sections = self.config.sections();
         if !sections.is_empty() {
-            let setup = file::Setup { files: sections, places: self.places, room };
+            let setup = file::Setup {
+                files: sections,
+                places: self.places,
+                room,
+                events_per_second_max: self.config.events_per_second_max,
+            };
             let files = file::Files::new(setup, parser);
             let (outbox, stop) = (outbox::Outbox::new(sender, self.stats), stop.clone());
             let reading = move || files.run(outbox, &stop);

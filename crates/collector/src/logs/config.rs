@@ -9,9 +9,12 @@ const PRIORITIES: [&str; 8] =
     ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 /// The section `[collector.logs]`. Nothing is read by default.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogsConfig {
+    /// Of one file, or of one service in the journal; what comes faster is dropped, counted and told.
+    /// 0: no limit.
+    pub events_per_second_max: u32,
     pub files: Vec<FilesConfig>,
     pub containers: ContainersConfig,
     pub journald: JournaldConfig,
@@ -70,6 +73,17 @@ pub enum Start {
     #[default]
     End,
     Beginning,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self {
+            events_per_second_max: 10_000,
+            files: Vec::new(),
+            containers: ContainersConfig::default(),
+            journald: JournaldConfig::default(),
+        }
+    }
 }
 
 impl Default for FilesConfig {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Room;
 use super::config::{Section, Start};
+use super::limit::{Limit, Teller};
 use super::lines::{Mark, TAIL_BYTES_MAX};
 use super::outbox::{Closed, Outbox};
 use super::parse::{Known, Parser};
@@ -56,6 +57,7 @@ pub(super) struct Setup {
     /// Where reading goes on, by source.
     pub(super) places: BTreeMap<String, String>,
     pub(super) room: Room,
+    pub(super) events_per_second_max: u32,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,8 @@ struct Followed {
     is_at_end: bool,
     /// The file that had its path before; its lines come first.
     after: Option<FileId>,
+    read_at: Instant,
+    teller: Teller,
 }
 
 /// By what a change is noticed.
@@ -166,6 +170,8 @@ impl Files {
                 || self.followed.iter().all(|other| other.id != id || is_done(other))
         };
         if !self.setup.room.is_there() || !followed.after.is_none_or(is_next) {
+            // What is written while it waits is no burst when it is read.
+            self.followed[*at].is_at_end = false;
             *at += 1;
             return Ok(false);
         }
@@ -195,7 +201,8 @@ impl Files {
         }
         let clock = self.clock;
         let followed = &mut self.followed[*at];
-        let more = followed.read(&self.parser, clock, outbox, now)?;
+        let per_second = self.setup.events_per_second_max;
+        let more = followed.read(&self.parser, clock, outbox, now, per_second)?;
         let quiet = now.duration_since(followed.grew_at);
         if followed.is_detached && followed.is_at_end && quiet >= LET_GO_AFTER {
             let mut followed = self.followed.remove(*at);
@@ -474,19 +481,31 @@ impl Files {
         let tail_at = mark.offset - tail.len() as u64;
         let read = file.read_at(&mut tail, tail_at).unwrap_or(0);
         tail.truncate(read);
+        let before = self.followed.iter().rfind(|other| other.path == path);
+        // A file that is rotated all the time has one limit, not one for each rotation.
+        let (limit, limited_from) = match before {
+            Some(before) => (before.reader.limit().passed_on(), 0),
+            None => {
+                let length = file.metadata().map_or(0, |metadata| metadata.len());
+                (Limit::new(self.setup.events_per_second_max), length)
+            }
+        };
+        let reader = Reader::new(mark, files.multiline, *of_containers, known);
         Followed {
+            after: before.map(|other| other.id),
             id,
             file,
             path: path.to_owned(),
             section,
-            reader: Reader::new(mark, files.multiline, *of_containers, known),
+            reader: reader.limited(limit, limited_from),
             head,
             tail,
             seen: Seen::default(),
             grew_at: now,
             is_detached,
             is_at_end: false,
-            after: self.followed.iter().rfind(|other| other.path == path).map(|other| other.id),
+            read_at: now,
+            teller: Teller::default(),
         }
     }
 }
@@ -535,7 +554,10 @@ impl Followed {
         clock: fn() -> UnixMillis,
         outbox: &mut Outbox,
         now: Instant,
+        per_second: u32,
     ) -> Result<bool, Closed> {
+        self.reader.refill(now.duration_since(self.read_at), self.is_at_end);
+        self.read_at = now;
         let mut events: Vec<LogEvent> = Vec::new();
         let mut chunk = [0; CHUNK_BYTES];
         let mut turn = 0;
@@ -567,6 +589,12 @@ impl Followed {
         } else if self.reader.holds_lines() && now.duration_since(self.grew_at) >= SETTLE_AFTER {
             self.reader.settle(parser, clock(), &mut events);
             outbox.put(&mut events, self.bookmark())?;
+        }
+        if self.reader.limit().is_exceeded() && self.teller.is_due(now) {
+            let told = self.reader.dropped(per_second, clock());
+            let (dropped, mut notice) = told.map(|(n, event)| (n, vec![event])).unwrap_or_default();
+            outbox.add_dropped(dropped);
+            outbox.put(&mut notice, self.bookmark())?;
         }
         Ok(!self.is_at_end)
     }

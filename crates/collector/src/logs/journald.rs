@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use model::{LogEvent, UnixMillis};
@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::config::JournaldConfig;
+use super::limit::{self, Limits};
 use super::lines::Lines;
 use super::outbox::{Closed, Outbox};
 use super::parse::{Known, Parser, severity};
@@ -47,12 +48,16 @@ pub(super) struct Journald {
     pub(super) cursor: Option<String>,
     pub(super) room: Room,
     pub(super) parser: Parser,
+    /// By the time of entries, so that what waited in the journal is no burst.
+    pub(super) limits: Limits,
 }
 
 /// One entry.
 #[derive(Debug, PartialEq)]
 struct Entry {
     event: LogEvent,
+    /// By the journal, whatever the message says.
+    time: UnixMillis,
     cursor: String,
 }
 
@@ -139,11 +144,14 @@ impl Journald {
                 break;
             }
             let now = UnixMillis::from(SystemTime::now());
-            let (parser, cursor) = (&self.parser, &mut self.cursor);
+            let Self { parser, cursor, limits, .. } = self;
+            let parser = &*parser;
             lines.feed(&chunk[..length], |line| {
                 match entry(line.text, parser, now) {
                     Some(entry) => {
-                        events.push(entry.event);
+                        if limits.admits(&entry.event.service, entry.time) {
+                            events.push(entry.event);
+                        }
                         *cursor = Some(entry.cursor);
                     }
                     // Too long to be read whole: as much of it as there is.
@@ -154,6 +162,11 @@ impl Journald {
                     }
                 }
             });
+            for (service, dropped) in self.limits.take_dropped(Instant::now()) {
+                let known = Known { service: Some(service), source: SOURCE, ..Known::default() };
+                events.push(limit::notice(&known, dropped, self.limits.per_second(), now));
+                outbox.add_dropped(dropped);
+            }
             if !events.is_empty() {
                 let bookmark = Bookmark { source: SOURCE.to_owned(), place: self.cursor.clone() };
                 if outbox.take_in(&mut events, bookmark) {
@@ -213,7 +226,8 @@ fn entry(line: &[u8], parser: &Parser, now: UnixMillis) -> Option<Entry> {
         attributes: ATTRIBUTES.into_iter().filter_map(attribute).collect(),
         source: "journald",
     };
-    Some(Entry { event: parser.event(message.trim_end(), false, &known, now), cursor })
+    let event = parser.event(message.trim_end(), false, &known, now);
+    Some(Entry { event, time: time.unwrap_or(now), cursor })
 }
 
 /// Container, unit, or whatever called itself so.
@@ -328,8 +342,13 @@ mod tests {
         let stats = Arc::new(CollectorStats::default());
         let room = Room { spool_bytes_max: u64::MAX, stats: Arc::clone(&stats) };
         let (sender, mut batches) = mpsc::channel(4);
-        let journald =
-            Journald { config, cursor: Some("s=a;i=0".to_owned()), room, parser: parser() };
+        let journald = Journald {
+            config,
+            cursor: Some("s=a;i=0".to_owned()),
+            room,
+            parser: parser(),
+            limits: Limits::new(0),
+        };
         let stop = CancellationToken::new();
         let running = tokio::spawn(journald.run(Outbox::new(sender, stats), stop.clone()));
         let (mut bodies, mut place) = (Vec::new(), None);

@@ -85,6 +85,11 @@ impl Outbox {
         Some(std::mem::take(&mut self.batch))
     }
 
+    /// Counts events that came faster than they may.
+    pub(super) fn add_dropped(&self, events: u64) {
+        self.stats.add_log_dropped(events);
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }

@@ -1,9 +1,12 @@
 //! From the bytes of one source to its events, and how far those reach.
 
+use std::time::Duration;
+
 use model::{LogEvent, UnixMillis};
 
 use super::envelope::{Envelopes, Stream};
 use super::join::{Joined, Joiner};
+use super::limit::{self, Limit};
 use super::lines::{Line, Lines, Mark};
 use super::parse::{Known, Parser};
 
@@ -11,9 +14,18 @@ use super::parse::{Known, Parser};
 pub(super) struct Reader {
     lines: Lines,
     texts: Texts,
+    exit: Exit,
+}
+
+/// What a text becomes, if it may.
+#[derive(Debug)]
+struct Exit {
     known: Known,
-    /// Everything before it went out as events.
+    /// Everything before it went out as events, or was dropped.
     mark: Mark,
+    limit: Limit,
+    /// What ends before this was there before us: it is no burst.
+    limited_from: u64,
 }
 
 /// Lines, out of their envelopes, to texts of events.
@@ -37,7 +49,7 @@ struct Text {
 }
 
 impl Reader {
-    /// Goes on at `mark`.
+    /// Goes on at `mark`, without a limit.
     pub(super) fn new(mark: Mark, multiline: bool, enveloped: bool, known: Known) -> Self {
         let texts = Texts {
             joiner: Joiner::new(multiline),
@@ -45,7 +57,30 @@ impl Reader {
             stream: Stream::Stdout,
             time: None,
         };
-        Self { lines: Lines::new(mark.offset), texts, known, mark }
+        let (lines, limit) = (Lines::new(mark.offset), Limit::new(0));
+        Self { lines, texts, exit: Exit { known, mark, limit, limited_from: 0 } }
+    }
+
+    /// Leaves out what goes beyond the limit, from this place on.
+    pub(super) fn limited(mut self, limit: Limit, limited_from: u64) -> Self {
+        self.exit = Exit { limit, limited_from, ..self.exit };
+        self
+    }
+
+    pub(super) fn limit(&self) -> &Limit {
+        &self.exit.limit
+    }
+
+    /// Time has passed, in which all was read that was there, or not.
+    pub(super) fn refill(&mut self, elapsed: Duration, is_caught_up: bool) {
+        self.exit.limit.refill(elapsed, is_caught_up);
+    }
+
+    /// The line that tells what was left out, if anything was.
+    pub(super) fn dropped(&mut self, per_second: u32, now: UnixMillis) -> Option<(u64, LogEvent)> {
+        let Exit { limit, known, .. } = &mut self.exit;
+        let dropped = limit.take_dropped();
+        (dropped > 0).then(|| (dropped, limit::notice(known, dropped, per_second, now)))
     }
 
     /// Of the next byte to feed.
@@ -54,7 +89,7 @@ impl Reader {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        self.mark
+        self.exit.mark
     }
 
     /// Whether lines wait for others that may belong to them.
@@ -69,9 +104,9 @@ impl Reader {
         now: UnixMillis,
         out: &mut Vec<LogEvent>,
     ) {
-        let Self { lines, texts, known, mark } = self;
+        let Self { lines, texts, exit } = self;
         lines.feed(chunk, |line| {
-            texts.push(line, |text| out.push(event(text, known, mark, parser, now)));
+            texts.push(line, |text| out.extend(exit.event(text, parser, now)));
         });
     }
 
@@ -80,7 +115,8 @@ impl Reader {
         self.lines = Lines::new(0);
         self.texts.joiner.take();
         self.texts.envelopes = self.texts.envelopes.take().map(|_| Envelopes::default());
-        self.mark = Mark::default();
+        self.exit.mark = Mark::default();
+        self.exit.limited_from = 0;
     }
 
     /// Nothing more came for a while: what waits for more lines is whole.
@@ -89,17 +125,17 @@ impl Reader {
         if self.texts.holds_parts() {
             return;
         }
-        let Self { texts, known, mark, .. } = self;
-        texts.end(|text| out.push(event(text, known, mark, parser, now)));
+        let Self { texts, exit, .. } = self;
+        texts.end(|text| out.extend(exit.event(text, parser, now)));
     }
 
     /// Nothing will ever come: a last line without end is whole too.
     pub(super) fn finish(&mut self, parser: &Parser, now: UnixMillis, out: &mut Vec<LogEvent>) {
-        let Self { lines, texts, known, mark } = self;
+        let Self { lines, texts, exit } = self;
         lines.finish(|line| {
-            texts.push(line, |text| out.push(event(text, known, mark, parser, now)));
+            texts.push(line, |text| out.extend(exit.event(text, parser, now)));
         });
-        texts.end(|text| out.push(event(text, known, mark, parser, now)));
+        texts.end(|text| out.extend(exit.event(text, parser, now)));
     }
 }
 
@@ -142,18 +178,23 @@ impl Texts {
     }
 }
 
-fn event(
-    Text { joined, time, has_gap }: Text,
-    known: &mut Known,
-    mark: &mut Mark,
-    parser: &Parser,
-    now: UnixMillis,
-) -> LogEvent {
-    if !has_gap {
-        *mark = joined.mark;
+impl Exit {
+    /// `None` when it is one too many.
+    fn event(
+        &mut self,
+        Text { joined, time, has_gap }: Text,
+        parser: &Parser,
+        now: UnixMillis,
+    ) -> Option<LogEvent> {
+        if !has_gap {
+            self.mark = joined.mark;
+        }
+        if joined.mark.offset > self.limited_from && !self.limit.admits() {
+            return None;
+        }
+        self.known.time = time;
+        Some(parser.event(&joined.text, joined.cut, &self.known, now))
     }
-    known.time = time;
-    parser.event(&joined.text, joined.cut, known, now)
 }
 
 #[cfg(test)]

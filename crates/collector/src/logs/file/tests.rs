@@ -28,6 +28,7 @@ struct Desk {
     of_containers: bool,
     /// Lines of different files may come in any order.
     is_unordered: bool,
+    events_per_second_max: u32,
 }
 
 impl Desk {
@@ -46,6 +47,7 @@ impl Desk {
             kills,
             of_containers: false,
             is_unordered: false,
+            events_per_second_max: 0,
         };
         desk.start();
         // Globs are in use from now on.
@@ -61,6 +63,7 @@ impl Desk {
             files: vec![section],
             places: self.places.clone(),
             room: Room { spool_bytes_max: u64::MAX, stats: Arc::clone(&stats) },
+            events_per_second_max: self.events_per_second_max,
         };
         let (sender, receiver) = mpsc::channel(10_000);
         let files = Files::new(setup, Parser::new(jiff::tz::TimeZone::UTC));
@@ -437,6 +440,71 @@ fn while_the_spool_is_half_full_files_wait() {
     desk.look();
     assert_eq!(desk.lines.len(), 5);
     setup(&mut desk, 100);
+    desk.check();
+}
+
+fn limited(globs: &[&str], events_per_second_max: u32) -> Desk {
+    let mut desk = Desk::new(globs, false);
+    desk.events_per_second_max = events_per_second_max;
+    desk.kill();
+    desk.look();
+    desk
+}
+
+#[test]
+fn a_flood_is_cut_and_the_cut_is_told_where_it_happened() {
+    let mut desk = limited(&["*.log"], 10);
+    desk.write_to("app.log", 5);
+    desk.look();
+    desk.write_to("app.log", 500);
+    desk.look();
+    desk.look();
+    let told: Vec<&String> = desk.lines.iter().filter(|line| line.contains("dropped")).collect();
+    let kept = desk.lines.len() - told.len();
+    assert!((100..200).contains(&kept), "ten seconds' worth at once: {kept}");
+    let number = |line: &&String| line.split(' ').next()?.parse::<usize>().ok();
+    let dropped: usize = told.iter().filter_map(number).sum();
+    assert_eq!(kept + dropped, 505, "{told:?}");
+    let (files, _, _) = desk.reading.as_ref().expect("it runs");
+    assert_eq!(files.setup.room.stats.log_dropped(), dropped as u64);
+    assert_eq!(desk.services.len(), 1, "told under the same service: {:?}", desk.services);
+}
+
+#[test]
+fn rotating_a_flood_away_makes_no_room_for_more_of_it() {
+    let mut desk = limited(&["*.log"], 10);
+    for i in 0..8 {
+        desk.write_to("app.log", 200);
+        desk.look();
+        desk.rename("app.log", &format!("app.log.{i}"));
+    }
+    (0..20).for_each(|_| desk.look());
+    let kept = desk.lines.iter().filter(|line| line.starts_with("line ")).count();
+    assert!((200..1_200).contains(&kept), "{kept} of {}", desk.written);
+}
+
+#[test]
+fn what_was_written_while_nobody_read_is_no_flood() {
+    let mut desk = limited(&["*.log"], 10);
+    desk.write_to("app.log", 5);
+    desk.look();
+    // The collector is away.
+    desk.reading = None;
+    desk.write_to("app.log", 1_000);
+    desk.start();
+    desk.look();
+    // The server is away, for ten minutes.
+    let set_bytes = |desk: &mut Desk, bytes: u64| {
+        let (files, _, _) = desk.reading.as_mut().expect("it runs");
+        files.setup.room.spool_bytes_max = 100;
+        files.setup.room.stats.set_spool_bytes(bytes);
+    };
+    set_bytes(&mut desk, 101);
+    desk.look();
+    desk.write_to("app.log", 6_000);
+    desk.now += Duration::from_secs(600);
+    desk.look();
+    set_bytes(&mut desk, 100);
     desk.check();
 }
 
