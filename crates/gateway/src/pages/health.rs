@@ -54,19 +54,25 @@ struct Collector {
     dropped: f64,
     rejected: f64,
     missed: f64,
+    /// Log events that came faster than they may.
+    logs: f64,
     cpu: String,
     memory: String,
 }
 
 impl Collector {
-    /// Items and ticks of the last 24 hours that are lost.
+    /// Items, ticks and log events of the last 24 hours that are lost.
     fn lost(&self) -> f64 {
-        self.dropped + self.rejected + self.missed
+        self.dropped + self.rejected + self.missed + self.logs
     }
 
     fn lost_words(&self) -> String {
-        let parts =
-            [(self.dropped, "dropped"), (self.rejected, "refused"), (self.missed, "ticks missed")];
+        let parts = [
+            (self.dropped, "dropped"),
+            (self.rejected, "refused"),
+            (self.missed, "ticks missed"),
+            (self.logs, "log events over the limit"),
+        ];
         let words: Vec<_> = parts
             .into_iter()
             .filter(|(count, _)| *count > 0.0)
@@ -86,7 +92,7 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
     };
     let of = |metric: &'static str| (metric, v1::Aggregate::Last, 2 * 60_000, 2 * 60_000);
     let day = |metric: &'static str| (metric, v1::Aggregate::Increase, 24 * HOUR_MS, HOUR_MS);
-    let (items, spool, latency, memory, dropped, rejected, missed, cpu) = tokio::join!(
+    let (items, spool, latency, memory, dropped, rejected, missed, logs, cpu) = tokio::join!(
         by_machine(&shared, now, of(metric::SPOOL_ITEMS.name)),
         by_machine(&shared, now, of(metric::SPOOL_USAGE.name)),
         by_machine(&shared, now, of(metric::ACK_LATENCY.name)),
@@ -94,6 +100,7 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         by_machine(&shared, now, day(metric::SPOOL_DROPPED.name)),
         by_machine(&shared, now, day(metric::ITEMS_REJECTED.name)),
         by_machine(&shared, now, day(metric::COLLECTOR_TICKS_MISSED.name)),
+        by_machine(&shared, now, day(metric::LOG_EVENTS_DROPPED.name)),
         by_machine(
             &shared,
             now,
@@ -101,8 +108,8 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         ),
     );
     let problem = items.as_ref().err().cloned().unwrap_or_default();
-    let [items, spool, latency, memory, dropped, rejected, missed, cpu] =
-        [items, spool, latency, memory, dropped, rejected, missed, cpu]
+    let [items, spool, latency, memory, dropped, rejected, missed, logs, cpu] =
+        [items, spool, latency, memory, dropped, rejected, missed, logs, cpu]
             .map(Result::unwrap_or_default);
 
     let mut collectors: Vec<_> = picture
@@ -130,6 +137,7 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
                 dropped: sum(&dropped),
                 rejected: sum(&rejected),
                 missed: sum(&missed),
+                logs: sum(&logs),
                 cpu: text(last(&cpu), |v| format!("{:.2} %", v * 100.0)),
                 memory: text(last(&memory), format::bytes),
                 machine: MachineLine::new(&row.machine, now),

@@ -10,6 +10,7 @@ mod culprit;
 mod durability;
 mod eventually;
 mod grpcurl;
+mod logs;
 mod outage;
 mod process;
 mod random;

@@ -1,0 +1,75 @@
+//! A service says that something is broken: people see it on the error page, and a rule tells them.
+
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, PATIENCE};
+use crate::eventually::eventually;
+use crate::grpcurl;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_logs_errors_is_on_the_error_page_and_a_rule_on_their_rate_fires() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = dir.path().join("shop.log");
+    let config = dir.path().join("muster.toml");
+    let text = format!(
+        "[[collector.logs.files]]\ninclude = [{:?}]\nservice = \"shop\"\nstart = \"beginning\"\n",
+        log.display().to_string()
+    );
+    std::fs::write(&config, text).expect("written");
+    let config = config.display().to_string();
+    let cluster = Cluster::start("up", &[("MUSTER_CONFIG", &config)]).await;
+    let rule = json!({ "rule": {
+        "name": "shop is broken",
+        "threshold": {
+            "metric": "muster.log.events",
+            "labels": [
+                { "name": "service.name", "value": "shop" },
+                { "name": "severity", "value": "error" },
+            ],
+            "signal": "SIGNAL_INCREASE",
+            "window": "60s",
+            "warning": 5,
+        },
+    }});
+    let method = "muster.v1.AlertConfigService/CreateRule";
+    let made = grpcurl::call(cluster.channel().await, method, &rule.to_string()).await;
+    made.expect("is made");
+
+    let mut log = std::fs::File::options().create(true).append(true).open(&log).expect("opens");
+    let mut errors = 0;
+    eventually(PATIENCE, || {
+        // Goes on being broken, as services do: the rate is of what comes while it is watched.
+        writeln!(log, "ERROR order {errors} failed after {errors}0ms: <b>no stock</b>")
+            .expect("written");
+        errors += 1;
+        let cluster = &cluster;
+        async move {
+            let (_, page) = cluster.get("/logs/errors").await;
+            let is_shown = page.contains("shop") && page.contains("order &#60;number&#62; failed");
+            is_shown.then_some(()).ok_or_else(|| format!("{errors} errors, but: {page}"))
+        }
+    })
+    .await;
+    let (_, page) = cluster.get("/logs?q=level:error").await;
+    assert!(page.contains("no stock") && !page.contains("<b>no stock"), "shown, not executed");
+
+    eventually(PATIENCE, || {
+        writeln!(log, "ERROR order {errors} failed after {errors}0ms: <b>no stock</b>")
+            .expect("written");
+        errors += 1;
+        let cluster = &cluster;
+        async move {
+            let method = "muster.v1.AlertService/ListActive";
+            let active = grpcurl::call(cluster.channel().await, method, "{}").await;
+            let active = active.expect("answers").remove(0);
+            let is_it = |alert: &Value| {
+                alert["ruleName"] == "shop is broken" && alert["phase"] == "ALERT_PHASE_FIRING"
+            };
+            let fires = active["alerts"].as_array().is_some_and(|alerts| alerts.iter().any(is_it));
+            fires.then_some(()).ok_or_else(|| format!("after {errors} errors: {active}"))
+        }
+    })
+    .await;
+}
