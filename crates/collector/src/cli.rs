@@ -17,6 +17,7 @@ use crate::config::{Config, Secret};
 pub const EXAMPLES: &str = "\
 Examples:
   muster collector --aggregator http://hub.example:7070
+  some-program | muster collector --aggregator http://hub.example:7070 --stdin shop
   muster collector --aggregator http://a:7070,http://b:7070 --label env=prod --label role=web
 
 Everything can also be set in the section [collector] of a file (--config), or by the environment:
@@ -25,7 +26,8 @@ MUSTER_COLLECTOR__SPOOL__SIZE_MAX=1GiB. Flags win over the environment, the envi
 /// Read this machine and report it to an aggregator.
 ///
 /// What the aggregator has not stored yet is kept on disk: it may be away for hours, or this machine
-/// restarted, without a gap. The collector listens on nothing and runs no command that it is sent.
+/// restarted, without a gap. The collector listens on nothing, unless this machine's settings open a
+/// receiver for its own programs, and runs no command that it is sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -46,6 +48,9 @@ pub struct Args {
     /// The token itself; others can see it in the process list, so prefer a file or the environment
     #[arg(long, value_name = "TOKEN", env = "MUSTER_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Send what is piped in as log events of this service, and end with it
+    #[arg(long, value_name = "SERVICE", num_args = 0..=1, default_missing_value = "stdin", env = "MUSTER_STDIN")]
+    stdin: Option<String>,
     /// Time between readings, unless the aggregator asks for another: 250ms, 1s, 1m [default: 1s]
     #[arg(long, value_name = "TIME", env = "MUSTER_INTERVAL")]
     interval: Option<Span>,
@@ -106,6 +111,10 @@ impl Args {
         if self.token.is_some() || self.token_file.is_some() {
             config.token = self.token.map(Secret::new);
             config.token_file = self.token_file;
+        }
+        if let Some(service) = self.stdin {
+            config.logs.stdin.enabled = true;
+            config.logs.stdin.service = service;
         }
         config.interval = self.interval.unwrap_or(config.interval);
         log.format = match self.log_format {

@@ -112,8 +112,9 @@ impl Collector {
         let is_delivered = move || stats.spool_items() == 0;
         let _power = Power::follow(power::system_bus(), self.outlook, told, is_delivered);
         let (batches, delivered) = self.batches;
-        let stop_logs = shutdown.child_token();
-        let logs = self.logs.start(&stop_logs)?;
+        // Ends, too, with what is piped into it.
+        let shutdown = shutdown.child_token();
+        let logs = self.logs.start(&shutdown)?;
         let delivery = tokio::spawn(self.delivery.run(delivered, logs));
         // The delivery ends when there is nothing more to come.
         self.sampler.run(batches, shutdown).await;

@@ -30,6 +30,9 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// How long the end waits for the last acknowledgements.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long sources of logs have to hand over what they hold.
+const LAST_LOGS: Duration = Duration::from_secs(1);
+
 /// What one tick has to deliver.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -105,6 +108,13 @@ impl Delivery {
                 _ = housekeeping.tick() => self.keep_house(),
             }
         }
+        // What cannot be read again: what programs sent, and the end of a pipe.
+        let rest = async {
+            while let Some(batch) = logs.recv().await {
+                self.take_in_logs(batch);
+            }
+        };
+        let _ = tokio::time::timeout(LAST_LOGS, rest).await;
         let reason = goodbye_reason(*self.outlook.borrow());
         self.say_goodbye(reason).await;
         self.stream = None;

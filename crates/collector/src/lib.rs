@@ -4,7 +4,7 @@
 //! read what it and its services write, where they are asked to. The *delivery* numbers what they read, keeps it in the spool until an aggregator acknowledged it, and
 //! sends it: fresh items first, the backlog beside.
 //!
-//! This crate never listens on anything, never runs a command that it was sent, and knows no database.
+//! This crate listens on nothing unless the machine's owner opens a receiver on loopback, never runs a command that it was sent, and knows no database.
 //! Start with `collector.rs` (who runs when), then `spool.rs` (what is kept and when it is forgotten),
 //! then `session.rs` (what is sent next).
 
@@ -30,6 +30,8 @@ mod uplink;
 
 pub use collector::Collector;
 pub use config::{Config, FilterConfig, ProbesConfig, Secret, SpoolConfig};
-pub use logs::{ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start};
+pub use logs::{
+    ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
+};
 pub use stats::CollectorStats;
 pub use uplink::{Target, Token};

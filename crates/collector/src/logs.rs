@@ -9,6 +9,7 @@
 //! on the stream whatever else is fresh goes first.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,12 @@ mod mask;
 mod outbox;
 mod parse;
 mod reader;
+mod stdin;
+mod syslog;
 
-pub use config::{ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start};
+pub use config::{
+    ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
+};
 
 /// Batches that wait for the disk. When there are more, sources wait.
 const BATCHES_MAX: usize = 4;
@@ -82,15 +87,16 @@ fn fields_of(line: &[u8]) -> Option<BTreeMap<String, Value>> {
 }
 
 impl Logs {
-    /// Starts reading until `stop` is cancelled. What was read comes out of the channel; it ends when no
-    /// source is left.
+    /// Starts reading until `stop` is cancelled; cancels it when standard input ends. What was read comes
+    /// out of the channel; it ends when no source is left.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When no thread can be started, or an address cannot be listened on.
     pub(crate) fn start(
         self,
         stop: &CancellationToken,
     ) -> anyhow::Result<mpsc::Receiver<LogBatch>> {
+        let limits = || limit::Limits::new(self.config.events_per_second_max);
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         let parser = parse::Parser::new(TimeZone::system());
         let room = Room { spool_bytes_max: self.spool_bytes_max, stats: Arc::clone(&self.stats) };
@@ -100,10 +106,27 @@ impl Logs {
                 cursor: self.places.get(journald::SOURCE).cloned(),
                 room: room.clone(),
                 parser: parser.clone(),
-                limits: limit::Limits::new(self.config.events_per_second_max),
+                limits: limits(),
             };
             let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
             tokio::spawn(journald.run(outbox, stop.clone()));
+        }
+        if self.config.syslog.enabled {
+            let listen = self.config.syslog.listen;
+            let syslog = syslog::Syslog::bind(listen, parser.clone(), limits(), room.clone())?;
+            let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
+            tokio::spawn(syslog.run(outbox, stop.clone()));
+        }
+        if self.config.stdin.enabled {
+            let stdin = stdin::Stdin {
+                service: self.config.stdin.service.clone(),
+                events_per_second_max: self.config.events_per_second_max,
+                room: room.clone(),
+                parser: parser.clone(),
+            };
+            let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
+            let input: Box<dyn Read + Send> = Box::new(std::io::stdin());
+            tokio::spawn(stdin.run(stdin::chunks(input)?, outbox, stop.clone()));
         }
         let sections = self.config.sections();
         if !sections.is_empty() {

@@ -98,6 +98,10 @@ struct Collector(Child);
 
 impl Collector {
     fn start(dir: &Path, server: SocketAddr) -> Self {
+        Self(Self::command(dir, server).stdin(Stdio::null()).spawn().expect("starts"))
+    }
+
+    fn command(dir: &Path, server: SocketAddr) -> Command {
         let log = File::options().create(true).append(true).open(dir.join("collector.out"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster-collector"));
         for (name, _) in std::env::vars_os() {
@@ -110,17 +114,17 @@ impl Collector {
             .arg(dir.join("muster.toml"))
             .arg("--state-dir")
             .arg(dir.join("state"))
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.expect("a log file"));
-        Self(command.spawn().expect("starts"))
+        command
     }
 }
 
 impl Drop for Collector {
     /// SIGKILL: no chance to tidy up.
     fn drop(&mut self) {
-        self.0.kill().expect("is ours to kill");
+        // Unless it ended by itself.
+        let _ = self.0.kill();
         self.0.wait().expect("is ours to wait for");
     }
 }
@@ -269,6 +273,51 @@ async fn every_line_of_rotated_files_arrives_once_whatever_is_killed() {
         let around = &found[same.saturating_sub(2)..found.len().min(same + 5)];
         assert!(*found == expected, "{name}: {same} of {} lines, then {around:?}", expected.len());
     }
+    drop(collector);
+    server.abort();
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    taken.local_addr().expect("an address")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_piped_in_and_what_is_sent_as_syslog_arrives_and_the_collector_ends_with_its_input()
+{
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let syslog = free_address();
+    configure(dir, &format!("[collector.logs.syslog]\nenabled = true\nlisten = \"{syslog}\"\n"));
+    let recorder = Recorder::default();
+    let (address, server) = recorder.serve(([127, 0, 0, 1], 0).into()).await;
+    let mut command = Collector::command(dir, address);
+    let child = command.args(["--stdin", "shop"]).stdin(Stdio::piped()).spawn().expect("starts");
+    let mut collector = Collector(child);
+    let mut pipe = collector.0.stdin.take().expect("a pipe");
+    writeln!(pipe, "first").expect("written");
+    let has = |service: &str, body: &str| {
+        let lines = recorder.lines();
+        lines.get(service).is_some_and(|bodies| bodies.iter().any(|line| line == body))
+    };
+    eventually("what is piped arrives while the pipe is open", || has("shop", "first")).await;
+
+    // What was sent to UDP before anybody listened is lost; now somebody does.
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    datagrams.send_to(b"<27>Nov 20 20:59:59 db postgres[7]: gone", syslog).expect("sent");
+    eventually("a datagram arrives", || has("postgres", "gone")).await;
+    let mut stream = std::net::TcpStream::connect(syslog).expect("connects");
+    stream.write_all(b"25 <14>1 - - api - - - hello").expect("sent");
+    eventually("a message over a stream arrives", || has("api", "hello")).await;
+
+    // The last lines of a program, and its end.
+    write!(pipe, "ERROR it broke\n\tat a.B(C.java:1)\nthe last words").expect("written");
+    drop(pipe);
+    eventually("it ends", || collector.0.try_wait().expect("ours").is_some()).await;
+    assert!(collector.0.wait().expect("ours").success());
+    let lines = recorder.lines();
+    assert_eq!(lines["shop"], ["first", "ERROR it broke\n\tat a.B(C.java:1)", "the last words"]);
     drop(collector);
     server.abort();
 }

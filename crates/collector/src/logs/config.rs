@@ -1,5 +1,6 @@
 //! What the machine's owner wants read, and what an aggregator may ask for.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -12,12 +13,14 @@ const PRIORITIES: [&str; 8] =
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogsConfig {
-    /// Of one file, or of one service in the journal; what comes faster is dropped, counted and told.
+    /// Of one file, of one service in the journal or in syslog; what comes faster is dropped, counted and told.
     /// 0: no limit.
     pub events_per_second_max: u32,
     pub files: Vec<FilesConfig>,
     pub containers: ContainersConfig,
     pub journald: JournaldConfig,
+    pub syslog: SyslogConfig,
+    pub stdin: StdinConfig,
 }
 
 /// The section `[collector.logs.containers]`.
@@ -27,6 +30,24 @@ pub struct ContainersConfig {
     pub enabled: bool,
     /// Globs over the files that engines write: JSON by Docker, prefixed lines by Podman.
     pub include: Vec<String>,
+}
+
+/// The section `[collector.logs.syslog]`: what programs on this machine send.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SyslogConfig {
+    pub enabled: bool,
+    /// For UDP and TCP; an address of this machine alone.
+    pub listen: SocketAddr,
+}
+
+/// The section `[collector.logs.stdin]`: what is piped into the collector, which ends with it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StdinConfig {
+    pub enabled: bool,
+    /// Where the line says none.
+    pub service: String,
 }
 
 /// Files that are read alike.
@@ -82,7 +103,21 @@ impl Default for LogsConfig {
             files: Vec::new(),
             containers: ContainersConfig::default(),
             journald: JournaldConfig::default(),
+            syslog: SyslogConfig::default(),
+            stdin: StdinConfig::default(),
         }
+    }
+}
+
+impl Default for SyslogConfig {
+    fn default() -> Self {
+        Self { enabled: false, listen: SocketAddr::from(([127, 0, 0, 1], 5514)) }
+    }
+}
+
+impl Default for StdinConfig {
+    fn default() -> Self {
+        Self { enabled: false, service: "stdin".to_owned() }
     }
 }
 
@@ -147,6 +182,10 @@ impl LogsConfig {
         for glob in &self.containers.include {
             check_glob("collector.logs.containers.include", glob)?;
         }
+        check_loopback("collector.logs.syslog.listen", self.syslog.listen)?;
+        if self.stdin.service.is_empty() || self.stdin.service.len() > 255 {
+            bail!("collector.logs.stdin.service: expected 1 to 255 bytes");
+        }
         if let Some(priority) = &self.journald.priority
             && !PRIORITIES.contains(&priority.as_str())
         {
@@ -157,6 +196,17 @@ impl LogsConfig {
         }
         Ok(())
     }
+}
+
+/// Nobody else than this machine is listened to.
+pub(crate) fn check_loopback(key: &str, address: SocketAddr) -> anyhow::Result<()> {
+    if !address.ip().is_loopback() {
+        bail!(
+            "{key}: expected an address that only this machine reaches, such as \"127.0.0.1:{}\", found \"{address}\"",
+            address.port()
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn check_glob(key: &str, glob: &str) -> anyhow::Result<()> {

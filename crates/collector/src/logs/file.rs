@@ -201,8 +201,7 @@ impl Files {
         }
         let clock = self.clock;
         let followed = &mut self.followed[*at];
-        let per_second = self.setup.events_per_second_max;
-        let more = followed.read(&self.parser, clock, outbox, now, per_second)?;
+        let more = followed.read(&self.parser, clock, outbox, now)?;
         let quiet = now.duration_since(followed.grew_at);
         if followed.is_detached && followed.is_at_end && quiet >= LET_GO_AFTER {
             let mut followed = self.followed.remove(*at);
@@ -554,7 +553,6 @@ impl Followed {
         clock: fn() -> UnixMillis,
         outbox: &mut Outbox,
         now: Instant,
-        per_second: u32,
     ) -> Result<bool, Closed> {
         self.reader.refill(now.duration_since(self.read_at), self.is_at_end);
         self.read_at = now;
@@ -591,7 +589,7 @@ impl Followed {
             outbox.put(&mut events, self.bookmark())?;
         }
         if self.reader.limit().is_exceeded() && self.teller.is_due(now) {
-            let told = self.reader.dropped(per_second, clock());
+            let told = self.reader.dropped(clock());
             let (dropped, mut notice) = told.map(|(n, event)| (n, vec![event])).unwrap_or_default();
             outbox.add_dropped(dropped);
             outbox.put(&mut notice, self.bookmark())?;

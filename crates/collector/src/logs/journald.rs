@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::config::JournaldConfig;
-use super::limit::{self, Limits};
+use super::limit::Limits;
 use super::lines::Lines;
 use super::outbox::{Closed, Outbox};
 use super::parse::{Known, Parser, severity};
@@ -162,11 +162,7 @@ impl Journald {
                     }
                 }
             });
-            for (service, dropped) in self.limits.take_dropped(Instant::now()) {
-                let known = Known { service: Some(service), source: SOURCE, ..Known::default() };
-                events.push(limit::notice(&known, dropped, self.limits.per_second(), now));
-                outbox.add_dropped(dropped);
-            }
+            events.extend(self.limits.notices(SOURCE, (Instant::now(), now), outbox));
             if !events.is_empty() {
                 let bookmark = Bookmark { source: SOURCE.to_owned(), place: self.cursor.clone() };
                 if outbox.take_in(&mut events, bookmark) {

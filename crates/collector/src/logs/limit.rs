@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use model::{Labels, LogEvent, Severity, UnixMillis};
 
+use super::outbox::Outbox;
 use super::parse::Known;
 
 /// A source that was quiet may give as many events at once as in this time.
@@ -70,6 +71,11 @@ impl Limit {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Why something is dropped.
+    pub(super) fn why(&self) -> String {
+        format!("they came faster than {} a second", self.per_second)
+    }
+
     fn burst(per_second: u32) -> f64 {
         f64::from(per_second) * BURST.as_secs_f64()
     }
@@ -104,10 +110,6 @@ impl Limits {
         Self { per_second, services: BTreeMap::new(), teller: Teller::default() }
     }
 
-    pub(super) fn per_second(&self) -> u32 {
-        self.per_second
-    }
-
     /// Whether one more event of the service may come, written at `time`.
     pub(super) fn admits(&mut self, service: &str, time: UnixMillis) -> bool {
         if self.per_second == 0 {
@@ -126,8 +128,23 @@ impl Limits {
         limit.admits()
     }
 
-    /// What was dropped of each service and is not told yet; now and then.
-    pub(super) fn take_dropped(&mut self, now: Instant) -> Vec<(String, u64)> {
+    /// What was dropped and is not told yet, of each service; now and then. Gives a line for each.
+    pub(super) fn notices(
+        &mut self,
+        source: &'static str,
+        now: (Instant, UnixMillis),
+        outbox: &Outbox,
+    ) -> Vec<LogEvent> {
+        let why = Limit::new(self.per_second).why();
+        let notice = |(service, dropped): (String, u64)| {
+            outbox.add_dropped(dropped);
+            let known = Known { service: Some(service), source, ..Known::default() };
+            notice(&known, dropped, &why, now.1)
+        };
+        self.take_dropped(now.0).into_iter().map(notice).collect()
+    }
+
+    fn take_dropped(&mut self, now: Instant) -> Vec<(String, u64)> {
         let any = self.services.values().any(|(_, limit)| limit.is_exceeded());
         if !any || !self.teller.is_due(now) {
             return Vec::new();
@@ -139,7 +156,7 @@ impl Limits {
 }
 
 /// The line that tells what was dropped of a source.
-pub(super) fn notice(known: &Known, dropped: u64, per_second: u32, now: UnixMillis) -> LogEvent {
+pub(super) fn notice(known: &Known, dropped: u64, why: &str, now: UnixMillis) -> LogEvent {
     let number = ("muster.log.dropped".to_owned(), dropped.to_string());
     let attributes = known.attributes.iter().cloned().chain([number]);
     let service = known.service.clone().unwrap_or_else(|| known.service_otherwise.clone());
@@ -148,9 +165,7 @@ pub(super) fn notice(known: &Known, dropped: u64, per_second: u32, now: UnixMill
         time: now,
         severity: Severity::new(13).unwrap_or_default(),
         service,
-        body: format!(
-            "{dropped} {events} dropped here: they came faster than {per_second} a second"
-        ),
+        body: format!("{dropped} {events} dropped here: {why}"),
         body_truncated: false,
         attributes: Labels::new(attributes).unwrap_or_default(),
         source: known.source.to_owned(),

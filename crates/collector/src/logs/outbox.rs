@@ -35,11 +35,35 @@ impl Outbox {
 
     /// Takes events in, and where their source goes on after them. True when the batch must be sent.
     pub(super) fn take_in(&mut self, events: &mut Vec<LogEvent>, bookmark: Bookmark) -> bool {
+        self.mark(bookmark);
+        self.add(events)
+    }
+
+    /// As [`Outbox::take_in`], of a source that cannot be read again.
+    pub(super) fn add(&mut self, events: &mut Vec<LogEvent>) -> bool {
         debug_assert!(events.len() <= EVENTS_AT_ONCE_MAX);
         self.bytes += events.iter().map(|event| event.body.len() + EVENT_BYTES).sum::<usize>();
         self.batch.events.append(events);
-        self.mark(bookmark);
+        self.is_full()
+    }
+
+    /// Whether the batch must be sent before anything is added.
+    pub(super) fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES || self.batch.events.len() >= EVENTS_AT_ONCE_MAX
+    }
+
+    /// Sends the batch if that takes no waiting; keeps it otherwise.
+    pub(super) fn try_send(&mut self) -> Result<(), Closed> {
+        match self.sender.clone().try_reserve_owned() {
+            Ok(permit) => {
+                if let Some(batch) = self.take() {
+                    permit.send(batch);
+                }
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Closed),
+        }
     }
 
     /// As [`Outbox::take_in`], and sends what must be sent, from a thread that may wait.

@@ -15,7 +15,7 @@ pub(crate) mod severity;
 pub(crate) mod time;
 
 /// Attributes of one event, those of its source included.
-const ATTRIBUTES_MAX: usize = limits::LABELS_MAX;
+pub(super) const ATTRIBUTES_MAX: usize = limits::LABELS_MAX;
 
 /// What the source knows of an event besides its text.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +56,7 @@ impl Parser {
     }
 
     pub(super) fn event(&self, text: &str, cut: bool, known: &Known, now: UnixMillis) -> LogEvent {
-        let text = clean(text);
-        let text = mask(&text);
+        let text = safe(text);
         let mut found = self.structured(&text, now).unwrap_or_default();
         if found.body.is_none() && found.attributes.is_empty() {
             found = self.plain(&text, now);
@@ -169,19 +168,30 @@ impl Parser {
         found
     }
 
+    /// ISO 8601.
+    pub(super) fn instant(&self, text: &str) -> Option<UnixMillis> {
+        time::instant(text, &self.zone)
+    }
+
+    /// The time that a line of syslog begins with, and what follows.
+    pub(super) fn syslog_time<'a>(
+        &self,
+        text: &'a str,
+        now: UnixMillis,
+    ) -> Option<(UnixMillis, &'a str)> {
+        time::syslog(text, now, &self.zone).or_else(|| {
+            let stamp = text.split(' ').next().filter(|stamp| stamp.contains('T'))?;
+            Some((time::instant(stamp, &self.zone)?, &text[stamp.len()..]))
+        })
+    }
+
     /// A line as syslog daemons write it to files: time, host, `program[pid]:`.
     fn syslog_file<'a>(
         &self,
         text: &'a str,
         now: UnixMillis,
     ) -> Option<(UnixMillis, &'a str, &'a str)> {
-        let (time, rest) = match time::syslog(text, now, &self.zone) {
-            Some(found) => found,
-            None => {
-                let stamp = text.split(' ').next().filter(|stamp| stamp.contains('T'))?;
-                (time::instant(stamp, &self.zone)?, &text[stamp.len()..])
-            }
-        };
+        let (time, rest) = self.syslog_time(text, now)?;
         let (host, rest) = rest.trim_start().split_once(' ')?;
         let (tag, message) =
             rest.split_once(": ").or_else(|| Some((rest.strip_suffix(':')?, "")))?;
@@ -205,6 +215,14 @@ fn klog_severity(text: &str) -> Option<Severity> {
         _ => return None,
     };
     is_klog.then(|| Severity::new(number)).flatten()
+}
+
+/// Without what could do anything to whoever shows it, and without secrets.
+pub(super) fn safe(text: &str) -> Cow<'_, str> {
+    match clean(text) {
+        Cow::Borrowed(text) => mask(text),
+        Cow::Owned(text) => Cow::Owned(mask(&text).into_owned()),
+    }
 }
 
 /// Without colours; other control characters, which could do things to a terminal or a database, as
@@ -251,7 +269,7 @@ fn head(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
-fn is_label_name(name: &str) -> bool {
+pub(super) fn is_label_name(name: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/');
     !name.is_empty() && name.len() <= limits::LABEL_NAME_BYTES_MAX && name.bytes().all(is_part)
 }

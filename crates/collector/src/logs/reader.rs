@@ -77,10 +77,10 @@ impl Reader {
     }
 
     /// The line that tells what was left out, if anything was.
-    pub(super) fn dropped(&mut self, per_second: u32, now: UnixMillis) -> Option<(u64, LogEvent)> {
+    pub(super) fn dropped(&mut self, now: UnixMillis) -> Option<(u64, LogEvent)> {
         let Exit { limit, known, .. } = &mut self.exit;
         let dropped = limit.take_dropped();
-        (dropped > 0).then(|| (dropped, limit::notice(known, dropped, per_second, now)))
+        (dropped > 0).then(|| (dropped, limit::notice(known, dropped, &limit.why(), now)))
     }
 
     /// Of the next byte to feed.
