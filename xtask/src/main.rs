@@ -11,6 +11,7 @@ mod browser;
 mod checks;
 mod dashboard;
 mod footprint;
+mod instructions;
 mod marks;
 mod screenshots;
 mod services;
@@ -31,6 +32,7 @@ Usage: cargo xtask COMMAND
   dashboard [--debug]
                  what the pages cost a browser and the gateway: bytes, times, CPU, memory; write
                  docs/reference/dashboard.md. With --debug: a debug build, the figures are only printed
+  instructions   count the instructions of the hottest parts under valgrind
   screenshots    take the pictures of the README from the real pages, into docs/images
   check          formatting, dependency rules, lints, documentation
   ci             check, then test
@@ -58,6 +60,7 @@ fn run(args: &[String]) -> Result<()> {
         ("bench", rest) => bench::run(rest),
         ("footprint", rest) => footprint::run(rest),
         ("dashboard", rest) => dashboard::run(rest),
+        ("instructions", []) => instructions::run(),
         ("screenshots", []) => screenshots::run(),
         ("check", []) => checks::all(),
         ("ci", []) => checks::all().and_then(|()| test(&[])),
