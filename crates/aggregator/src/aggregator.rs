@@ -69,7 +69,12 @@ impl Aggregator {
         let usage = LastUsage::default();
         let hub = Arc::new(Hub::default());
         let subscription = events.subscribe().await.context("failed to read the event stream")?;
-        let dispatch = Dispatch { hub: hub.clone(), subscription, metrics: metrics.clone() };
+        let dispatch = Dispatch {
+            hub: hub.clone(),
+            roll: roll.clone(),
+            subscription,
+            metrics: metrics.clone(),
+        };
         let pace = Pace::new(metrics.clone());
         let server = Server::new(&config, pace.clone(), conditions);
         let dock = Dock {
@@ -90,7 +95,9 @@ impl Aggregator {
             range_slots: Semaphore::new(config.query.concurrency_max),
             config: config.query,
             live: live.clone(),
+            events: events.clone(),
             history: history.clone(),
+            registry: registry.clone(),
             roll: roll.clone(),
             hub,
             usage: usage.clone(),

@@ -89,6 +89,7 @@ impl Maintenance {
             let usage = self.history.usage().await?;
             self.metrics.history_bytes.set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
             self.usage.set(usage);
+            let _turn = self.roll.registering.lock().await;
             self.roll.meet(self.registry.machines().await?, Now::read());
         }
         Ok(worked)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::Stream;
 use proto::v1;
 use proto::v1::state_service_server::StateService;
-use storage::{History, LiveState, StorageError};
+use storage::{EventStream, History, LiveState, Registry, StorageError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -24,6 +24,7 @@ mod logs;
 mod lookback;
 mod past;
 mod range;
+mod removal;
 mod server;
 mod stream;
 mod watch;
@@ -40,7 +41,9 @@ pub(crate) struct Query(pub(crate) Arc<Desk>);
 pub(crate) struct Desk {
     pub(crate) config: QueryConfig,
     pub(crate) live: Arc<dyn LiveState>,
+    pub(crate) events: Arc<dyn EventStream>,
     pub(crate) history: Arc<dyn History>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) usage: LastUsage,
@@ -120,6 +123,13 @@ impl StateService for Query {
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         past::events(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_machine(
+        &self,
+        request: Request<v1::RemoveMachineRequest>,
+    ) -> Result<Response<v1::RemoveMachineResponse>, Status> {
+        removal::answer(&self.0, request).await.map(Response::new)
     }
 
     async fn get_server_status(

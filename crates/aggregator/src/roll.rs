@@ -32,7 +32,15 @@ pub(crate) struct Roll {
     /// Live state speaks of a machine that this roll has not met.
     strangers: Notify,
     patience: Patience,
+    /// Held to write to live state what the roll says, and to the registry, or to learn from that: a machine
+    /// that is being removed must not be put back by whoever read of it before.
+    pub(crate) keeping: Turn,
+    pub(crate) registering: Turn,
 }
+
+/// One at a time. Unlike other locks here it is held while a store works, and only by those that wait for it
+/// anyway.
+pub(crate) type Turn = tokio::sync::Mutex<()>;
 
 struct Entry {
     record: Arc<MachineRecord>,
@@ -101,6 +109,8 @@ impl Roll {
             records: Notify::new(),
             strangers: Notify::new(),
             patience,
+            keeping: Turn::default(),
+            registering: Turn::default(),
         }
     }
 
@@ -277,9 +287,29 @@ impl Roll {
         }
     }
 
-    /// Takes in machines that another aggregator registered, and what it learned about them.
+    /// Forgets a machine that was removed, unless its collector is back. False: it is.
+    pub(crate) fn forget(&self, machine: MachineId) -> bool {
+        let mut machines = self.lock();
+        let gone = machines.get(&machine).is_none_or(|entry| entry.stream.is_none());
+        if gone {
+            machines.remove(&machine);
+        }
+        gone
+    }
+
+    /// Whether the machine's stream is open at this aggregator.
+    pub(crate) fn hears(&self, machine: MachineId) -> bool {
+        self.lock().get(&machine).is_some_and(|entry| entry.stream.is_some())
+    }
+
+    /// Takes in machines that another aggregator registered, and what it learned about them. `records` are
+    /// all that the registry has, as of this turn at it: others were removed.
     pub(crate) fn meet(&self, records: Vec<MachineRecord>, now: Now) {
         let mut machines = self.lock();
+        let registered: HashSet<MachineId> = records.iter().map(|record| record.id).collect();
+        machines.retain(|machine, entry| {
+            registered.contains(machine) || entry.stream.is_some() || entry.unregistered
+        });
         for record in records {
             if let Some(entry) = machines.get_mut(&record.id) {
                 if entry.elsewhere && *entry.record != record {
@@ -450,6 +480,37 @@ mod tests {
         check(MachineStatus::Asleep, Some(MachineStatus::Asleep));
         check(MachineStatus::Offline, Some(MachineStatus::Offline));
         check(MachineStatus::Stopped, Some(MachineStatus::Stopped));
+    }
+
+    #[test]
+    fn a_machine_that_the_registry_lost_is_forgotten_unless_it_reports_or_is_about_to_be_registered()
+     {
+        let now = Now::read();
+        let known = |roll: &Roll| roll.record(web_1()).is_some();
+        let opening = || Opening {
+            machine: web_1(),
+            token: 1,
+            facts: MachineFacts::default(),
+            labels: Labels::empty(),
+            interval: Duration::from_secs(1),
+            clock_skew_ms: 0,
+        };
+        let roll = Roll::new(PATIENCE);
+        roll.meet(vec![record(MachineStatus::Stopped, now)], now);
+        roll.meet(Vec::new(), now);
+        assert!(!known(&roll), "another aggregator removed it");
+
+        roll.opened(opening(), now);
+        roll.take_records();
+        roll.meet(Vec::new(), now);
+        assert!(known(&roll) && !roll.forget(web_1()), "its stream is open");
+        roll.give_back_record(web_1());
+        roll.closed(web_1(), 1);
+        roll.meet(Vec::new(), now);
+        assert!(known(&roll), "the registry has not been told yet");
+        roll.take_records();
+        roll.meet(Vec::new(), now);
+        assert!(!known(&roll) && roll.forget(web_1()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod window;
 pub(crate) use alerts::{alerts, thresholds};
 pub(crate) use error::{ApiError, not_found};
 pub(crate) use events::events;
-pub(crate) use machines::{machine, machines, state};
+pub(crate) use machines::{machine, machine_remove, machines, state};
 pub(crate) use params::{Params, now_ms};
 pub(crate) use processes::processes;
 pub(crate) use query::query_range;

@@ -23,7 +23,7 @@ pub(crate) use filesystems::filesystems;
 pub(crate) use fleet::fleet;
 pub(crate) use health::health;
 pub(crate) use login::{log_in, log_out, login};
-pub(crate) use machine::machine;
+pub(crate) use machine::{machine, remove as machine_remove};
 pub(crate) use not_found::not_found;
 pub(crate) use page::Page;
 pub(crate) use processes::processes;

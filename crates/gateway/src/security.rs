@@ -33,7 +33,7 @@ pub(crate) async fn add_headers(mut response: Response) -> Response {
     response
 }
 
-/// Nothing but reading and the dashboard's own forms is answered.
+/// Nothing but reading, the dashboard's own forms, and what programs ask of REST is answered.
 pub(crate) async fn reading_and_own_forms(
     State(shared): State<Shared>,
     request: Request,
@@ -47,6 +47,17 @@ pub(crate) async fn reading_and_own_forms(
             match checked {
                 Ok(()) => next.run(request).await,
                 Err(problem) => (StatusCode::FORBIDDEN, problem).into_response(),
+            }
+        }
+        // No page elsewhere can send this without asking first, which is not answered; and no form can.
+        Method::DELETE if request.uri().path().starts_with("/api/") => {
+            let allowed = &shared.config.allowed_origins;
+            match check_origin(request.headers(), request.uri(), allowed) {
+                Ok(()) => next.run(request).await,
+                Err(origin) => {
+                    let problem = format!("this was sent from another site: {origin}\n");
+                    (StatusCode::FORBIDDEN, problem).into_response()
+                }
             }
         }
         _ => (

@@ -44,6 +44,14 @@ impl Upstream {
         answer.machine.ok_or_else(|| Status::internal("machine: absent in the answer"))
     }
 
+    pub(crate) async fn remove_machine(
+        &self,
+        machine: &str,
+    ) -> Result<v1::RemoveMachineResponse, Status> {
+        let request = v1::RemoveMachineRequest { machine: machine.to_owned() };
+        within(self.state.clone().remove_machine(alerts::from_dashboard(request))).await
+    }
+
     pub(crate) async fn current_state(
         &self,
         request: v1::GetCurrentStateRequest,

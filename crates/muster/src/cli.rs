@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     account, aggregator, alerts, bench, check_config, collector, completions, gateway, health,
-    logs, token, up,
+    logs, machine, token, up,
 };
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
@@ -38,6 +38,7 @@ enum Role {
     Collector(collector::Args),
     Health(health::Args),
     Logs(logs::Args),
+    Machine(machine::Args),
     CheckConfig(check_config::Args),
     Token(token::Args),
     Account(account::Args),
@@ -55,6 +56,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Role::Collector(args) => collector::run(args),
         Role::Health(args) => wait(health::run(args)),
         Role::Logs(args) => wait(logs::run(args)),
+        Role::Machine(args) => wait(machine::run(args)),
         Role::CheckConfig(args) => check_config::run(&args),
         Role::Token(args) => wait(token::run(args)),
         Role::Account(args) => wait(account::run(args)),

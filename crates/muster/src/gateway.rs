@@ -2,22 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::HeaderValue;
-use axum::http::header::AUTHORIZATION;
 use daemon::grpc;
 use daemon::health::Readiness;
 use daemon::hint::WithHint as _;
-use proto::Link;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::guard::Guard;
+use crate::remote;
 use crate::serving::{GRACE, Serving};
 
 /// Idle proxies cut streams after a minute, and a peer that vanished is noticed no other way.
@@ -61,11 +59,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let channel = channel(&args.aggregator)?;
     let upstream = serving.health.component("aggregator");
     let token = token(args.token_file.as_deref(), &config.access)?;
-    let link = match &token {
-        Some(token) => Link::new(Bearing { channel: channel.clone(), token: token.clone() }),
-        None => Link::new(channel.clone()),
-    };
-    if serving.guarded && token.is_none() {
+    let proven = token.is_some();
+    let link = remote::link(channel.clone(), token);
+    if serving.guarded && !proven {
         return Err(anyhow::anyhow!("the gateway has no token, and must ask the aggregator who its visitors are"))
             .hint("make one with `muster token create gateway --grant admin` where the aggregator runs, and name its file with --token-file");
     }
@@ -96,42 +92,14 @@ fn token(file: Option<&Path>, config: &access::Config) -> anyhow::Result<Option<
     let token = match file {
         Some(file) => {
             let text = std::fs::read_to_string(file);
-            let text = text.with_context(|| format!("--token-file: {}", file.display()))?;
-            text.trim().to_owned()
+            text.with_context(|| format!("--token-file: {}", file.display()))?
         }
         None => match &config.admin_token {
             Some(token) => token.expose().to_owned(),
             None => return Ok(None),
         },
     };
-    let problem = "the gateway's token is empty, or holds characters that are not visible ASCII";
-    anyhow::ensure!(!token.is_empty(), problem);
-    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).context(problem)?;
-    header.set_sensitive(true);
-    Ok(Some(header))
-}
-
-/// A channel whose every call carries the token.
-#[derive(Clone)]
-struct Bearing {
-    channel: Channel,
-    token: HeaderValue,
-}
-
-impl tonic::codegen::Service<axum::http::Request<tonic::body::Body>> for Bearing {
-    type Response = axum::http::Response<tonic::body::Body>;
-    type Error = tonic::transport::Error;
-    type Future =
-        <Channel as tonic::codegen::Service<axum::http::Request<tonic::body::Body>>>::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        tonic::codegen::Service::poll_ready(&mut self.channel, context)
-    }
-
-    fn call(&mut self, mut request: axum::http::Request<tonic::body::Body>) -> Self::Future {
-        request.headers_mut().insert(AUTHORIZATION, self.token.clone());
-        tonic::codegen::Service::call(&mut self.channel, request)
-    }
+    Ok(Some(remote::bearer(token.trim()).context("the gateway's token")?))
 }
 
 /// A channel that connects when it is first used and again whenever it must: the gateway starts and stays

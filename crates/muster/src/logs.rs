@@ -1,16 +1,16 @@
 //! `muster logs`: what machines and services logged, in the terminal.
 
 use std::io::{IsTerminal as _, Write};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use daemon::config::Span;
-use daemon::hint::WithHint as _;
 use model::{LogQuery, UnixMillis};
 use proto::v1::log_service_client::LogServiceClient;
-use proto::{convert, v1};
-use tonic::transport::{Channel, Endpoint};
+use proto::{Link, convert, v1};
 use tonic::{Code, Status};
+
+use crate::remote;
 
 /// Show what machines and services logged: newest last, as a query selects
 #[derive(Debug, clap::Args)]
@@ -41,14 +41,12 @@ pub(crate) struct Args {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-    /// Where the server is
-    #[arg(long, env = "MUSTER_URL", default_value = "http://127.0.0.1:7070")]
-    url: String,
+    #[command(flatten)]
+    server: remote::Flags,
 }
 
 /// Lines of one request.
 const PAGE_MAX: u32 = 1000;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A thousand lines of 64 KiB.
 const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
 
@@ -56,17 +54,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let query = args.query.join(" ");
     // Here it can be said at once, whatever the server is.
     LogQuery::parse(&query).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let endpoint = Endpoint::from_shared(args.url.clone()).with_context(|| {
-        format!("--url: expected a URL such as http://127.0.0.1:7070, found {:?}", args.url)
-    })?;
-    let channel = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .connect()
-        .await
-        .with_context(|| format!("failed to reach {}", args.url))
-        .hint("is it running? `muster up` starts it; --url says where it serves")?;
-    let client = LogServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+    let client = LogServiceClient::new(args.server.connect().await?)
+        .max_decoding_message_size(ANSWER_BYTES_MAX);
     let style = Style { json: args.json, colours: std::io::stdout().is_terminal() };
     let shown = match args.follow {
         true => follow(client, query, args.lines.min(PAGE_MAX), style).await,
@@ -80,7 +69,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 async fn search(
-    mut client: LogServiceClient<Channel>,
+    mut client: LogServiceClient<Link>,
     query: String,
     args: &Args,
     style: Style,
@@ -113,7 +102,7 @@ async fn search(
 }
 
 async fn follow(
-    mut client: LogServiceClient<Channel>,
+    mut client: LogServiceClient<Link>,
     query: String,
     lookback: u32,
     style: Style,
@@ -134,7 +123,7 @@ fn explain(status: Status) -> anyhow::Error {
         Code::Unimplemented => {
             anyhow::anyhow!("the server has no log service; hint: it may be an older version")
         }
-        _ => anyhow::anyhow!("{}", status.message()),
+        _ => remote::refused(&status),
     }
 }
 

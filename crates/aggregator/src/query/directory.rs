@@ -116,7 +116,7 @@ impl Known {
         })
     }
 
-    fn status(&self) -> model::MachineStatus {
+    pub(super) fn status(&self) -> model::MachineStatus {
         self.presence.as_ref().map_or(self.record.status, |presence| presence.status)
     }
 

@@ -1,4 +1,5 @@
-//! Frames from the event stream to those who watch their machine, and log events to those who follow them.
+//! From the event stream: frames to those who watch their machine, log events to those who follow them, and
+//! to the roll which machines were removed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::roll::Roll;
 
 /// One channel per watched machine, so that a reader sees and misses frames of its own machine only, and a
 /// fleet's frames are not handed to every reader.
@@ -91,10 +93,11 @@ impl Hub {
     }
 }
 
-/// The one task that reads the event stream for the hub.
+/// The one task that reads the event stream for the hub and the roll.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    pub(crate) hub: std::sync::Arc<Hub>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) roll: Arc<Roll>,
     pub(crate) subscription: Box<dyn Subscription>,
     pub(crate) metrics: Metrics,
 }
@@ -111,6 +114,7 @@ impl Dispatch {
                 Some(Received::Event(event)) => match &event.kind {
                     EventKind::Frame { frame, .. } => self.hub.frame(event.machine, frame),
                     EventKind::Logs(events) => self.hub.logs(event.machine, events),
+                    EventKind::Removed => _ = self.roll.forget(event.machine),
                     _ => {}
                 },
                 Some(Received::Missed(missed)) => {

@@ -78,6 +78,7 @@ impl Keeper {
     /// False when something could not be written; it will be tried again. `failing` tells that it was so
     /// the last time too, so that a long failure is logged once.
     async fn write(&self, failing: bool) -> bool {
+        let _turn = self.roll.keeping.lock().await;
         let mut fine = true;
         for change in self.roll.take_news() {
             let machine = change.machine;

@@ -44,6 +44,7 @@ impl Registrar {
     async fn work(&self, failing: &mut bool) {
         tokio::select! {
             () = self.roll.strangers.notified() => {
+                let _turn = self.roll.registering.lock().await;
                 if let Ok(records) = self.registry.machines().await {
                     self.roll.meet(records, Now::read());
                 }
@@ -58,6 +59,7 @@ impl Registrar {
     /// False when something could not be written; it will be tried again. `failing` tells that it was so
     /// the last time too, so that a long failure is logged once.
     async fn write(&self, failing: bool) -> bool {
+        let _turn = self.roll.registering.lock().await;
         let mut unwritten = Unwritten { roll: &self.roll, records: self.roll.take_records() };
         let mut fine = true;
         while let Some(record) = unwritten.records.last() {

@@ -178,17 +178,24 @@ impl GatedRegistry {
     }
 }
 
-#[async_trait]
-impl Registry for GatedRegistry {
-    async fn put_machine(&self, record: MachineRecord) -> Result<(), StorageError> {
+impl GatedRegistry {
+    async fn may_write(&self) -> Result<(), StorageError> {
         let mut state = self.gate.0.subscribe();
         let state = *state.wait_for(|state| *state != State::Shut).await.unwrap();
         match state {
             State::Away => {
                 Err(StorageError::Unavailable { store: "registry", reason: "away".into() })
             }
-            _ => self.inner.put_machine(record).await,
+            _ => Ok(()),
         }
+    }
+}
+
+#[async_trait]
+impl Registry for GatedRegistry {
+    async fn put_machine(&self, record: MachineRecord) -> Result<(), StorageError> {
+        self.may_write().await?;
+        self.inner.put_machine(record).await
     }
 
     async fn machine(&self, id: MachineId) -> Result<Option<MachineRecord>, StorageError> {
@@ -200,6 +207,7 @@ impl Registry for GatedRegistry {
     }
 
     async fn remove_machine(&self, id: MachineId) -> Result<(), StorageError> {
+        self.may_write().await?;
         self.inner.remove_machine(id).await
     }
 }

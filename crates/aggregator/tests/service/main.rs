@@ -12,6 +12,7 @@ mod logs;
 mod neighbours;
 mod questions;
 mod refusals;
+mod removal;
 mod server_status;
 mod settings;
 mod shutdown;

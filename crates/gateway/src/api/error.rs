@@ -27,6 +27,13 @@ impl ApiError {
         }
     }
 
+    /// What was asked for is clear, and cannot be done as things are.
+    pub(crate) fn refused(status: Status) -> Self {
+        let conflict = status.code() == Code::FailedPrecondition;
+        let error = Self::from(status);
+        Self { code: if conflict { "failed_precondition" } else { error.code }, ..error }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

@@ -38,6 +38,23 @@ pub(crate) async fn machine(
 }
 
 #[derive(Serialize)]
+pub(crate) struct Removed {
+    id: String,
+    host_name: String,
+}
+
+/// Forgets the machine and its history.
+pub(crate) async fn machine_remove(
+    State(shared): State<Shared>,
+    Path(machine): Path<String>,
+) -> Result<Json<Removed>, ApiError> {
+    // Which one is meant is settled first, so that what is refused afterwards is the removal.
+    let machine = shared.upstream.machine(&machine).await?;
+    let removed = shared.upstream.remove_machine(&machine.id).await.map_err(ApiError::refused)?;
+    Ok(Json(Removed { id: removed.machine_id, host_name: removed.host_name }))
+}
+
+#[derive(Serialize)]
 pub(crate) struct CurrentState {
     machine: Option<MachineJson>,
     samples: Vec<SampleJson>,

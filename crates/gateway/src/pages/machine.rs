@@ -3,14 +3,16 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::Uri;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use proto::v1;
+use serde::Deserialize;
 
 use super::Page;
+use super::alerts::Fields;
 use super::charts::{CHARTS, Chart};
 use super::events::{Events, list_events};
 use super::filesystems::{Filesystems, list_filesystems};
-use super::page::{html, problem};
+use super::page::{html, problem, undone};
 use super::processes::{Processes, list_processes};
 use crate::api::{ApiError, Params, now_ms};
 use crate::format;
@@ -77,6 +79,35 @@ async fn machine_page(
         events,
         filesystems,
     })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Confirmation {
+    /// The machine's, typed by hand: what is removed does not come back.
+    name: String,
+}
+
+pub(crate) async fn remove(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Path(machine): Path<String>,
+    Fields(Confirmation { name }): Fields<Confirmation>,
+) -> Response {
+    match remove_confirmed(&shared, &machine, &name).await {
+        Ok(()) => Redirect::to("../../").into_response(),
+        Err(error) => undone(&shared, &uri, "Not removed", &error),
+    }
+}
+
+async fn remove_confirmed(shared: &Shared, machine: &str, name: &str) -> Result<(), ApiError> {
+    let machine = shared.upstream.machine(machine).await?;
+    if name.trim() != machine.host_name {
+        let expected = format!("expected {:?}, found {name:?}", machine.host_name);
+        return Err(ApiError::invalid("name", expected));
+    }
+    shared.upstream.remove_machine(&machine.id).await.map_err(ApiError::refused)?;
+    Ok(())
 }
 
 /// What does not move, as pairs of words; what is not known is left out.

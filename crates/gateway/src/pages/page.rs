@@ -102,6 +102,22 @@ pub(crate) fn problem(shared: &Shared, uri: &Uri, error: &ApiError) -> Response 
     response
 }
 
+/// What a button did not do, as a page.
+pub(crate) fn undone(
+    shared: &Shared,
+    uri: &Uri,
+    title: &'static str,
+    error: &ApiError,
+) -> Response {
+    let page = Page::new(shared, uri, "");
+    let hint = match error.status().is_server_error() {
+        true => "It may be done in part: try again.",
+        false => "Nothing was changed.",
+    };
+    let message = error.message().to_owned();
+    html_with(error.status(), &ProblemPage { page, title, message, hint })
+}
+
 /// The same, for a path that is none.
 pub(crate) fn nothing_here(shared: &Shared, uri: &Uri) -> Response {
     let page = Page::new(shared, uri, "");

@@ -9,6 +9,7 @@ mod live;
 mod logs;
 mod pages;
 mod prefix;
+mod removal;
 mod rest;
 
 use std::net::SocketAddr;
@@ -63,9 +64,20 @@ impl Dashboard {
 
     /// One request on a connection of its own, with these header lines.
     async fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
+        self.send(method, path, headers, "").await
+    }
+
+    /// A form of a page of this dashboard.
+    async fn submit(&self, path: &str, fields: &str) -> Answer {
+        let length = fields.len();
+        let headers = format!("origin: http://{}\r\ncontent-length: {length}\r\n", self.address);
+        self.send("POST", path, &headers, fields).await
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n{body}",
             self.address
         );
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,11 +1,11 @@
 //! A peer to talk to: the whole `StateService` over machines whose values are functions of time, so
 //! that the past and the present always agree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::f64::consts::TAU;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::Stream;
@@ -27,6 +27,7 @@ pub(crate) struct Synthetic(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     machines: AtomicUsize,
+    removed: Mutex<BTreeSet<usize>>,
     /// How many streams were opened, to see that viewers share them.
     watches: AtomicU64,
     metric_streams: AtomicU64,
@@ -43,6 +44,7 @@ impl Synthetic {
     pub(crate) fn new(machines: usize) -> Self {
         Self(Arc::new(Inner {
             machines: machines.into(),
+            removed: Mutex::default(),
             watches: AtomicU64::new(0),
             metric_streams: AtomicU64::new(0),
             history_hangs: AtomicBool::new(false),
@@ -82,11 +84,20 @@ impl Synthetic {
     }
 
     fn machines(&self) -> Vec<v1::Machine> {
-        (0..self.count()).map(|i| machine(i, now_ms())).collect()
+        self.there().map(|i| machine(i, now_ms())).collect()
+    }
+
+    fn removed(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.0.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn there(&self) -> impl Iterator<Item = usize> {
+        let removed = self.removed().clone();
+        (0..self.count()).filter(move |i| !removed.contains(i))
     }
 
     fn find(&self, name: &str) -> Result<usize, Status> {
-        (0..self.count())
+        self.there()
             .find(|&i| machine_id(i) == name || host_name(i) == name)
             .ok_or_else(|| Status::not_found(format!("no machine fits {name:?}")))
     }
@@ -539,8 +550,8 @@ impl StateService for Synthetic {
                     machines.retain(|m| m.status() == v1::MachineStatus::Online);
                 }
                 known = count;
-                let message =
-                    v1::WatchResponse { machines, snapshot, removed_machine_ids: Vec::new() };
+                let removed_machine_ids = fleet.removed().iter().copied().map(machine_id).collect();
+                let message = v1::WatchResponse { machines, snapshot, removed_machine_ids };
                 if sender.send(Ok(message)).await.is_err() {
                     return;
                 }
@@ -583,6 +594,19 @@ impl StateService for Synthetic {
             blocked: 0,
             zombie: 1,
         }))
+    }
+
+    async fn remove_machine(
+        &self,
+        request: Request<v1::RemoveMachineRequest>,
+    ) -> Answer<v1::RemoveMachineResponse> {
+        let i = self.find(&request.into_inner().machine)?;
+        if machine(i, now_ms()).status() == v1::MachineStatus::Online {
+            return Err(Status::failed_precondition("machine: it reports"));
+        }
+        self.removed().insert(i);
+        let (machine_id, host_name) = (machine_id(i), host_name(i));
+        Ok(Response::new(v1::RemoveMachineResponse { machine_id, host_name }))
     }
 
     async fn get_server_status(

@@ -42,6 +42,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     // Pages.
     ("GET", "/", Read, Page),
     ("GET", "/machines/{*page}", Read, Page),
+    ("POST", "/machines/{machine}/remove", Admin, Page),
     ("GET", "/logs", Read, Page),
     ("GET", "/logs/{*page}", Read, Page),
     ("GET", "/about/{*page}", Read, Page),
@@ -56,6 +57,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     ("GET", "/ws", Read, Plain),
     // REST.
     ("GET", "/api/{*path}", Read, Json),
+    ("DELETE", "/api/{*path}", Admin, Json),
     ("GET", "/prometheus/{*path}", Read, Json),
     ("POST", "/prometheus/{*path}", Read, Json),
     // gRPC. Which services there are is public, so reflection only asks for somebody.
@@ -63,6 +65,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     ("POST", "/grpc.reflection.v1.ServerReflection/{rpc}", Read, Grpc),
     ("POST", "/grpc.reflection.v1alpha.ServerReflection/{rpc}", Read, Grpc),
     ("POST", "/muster.v1.CollectorService/{rpc}", Report, Grpc),
+    ("POST", "/muster.v1.StateService/RemoveMachine", Admin, Grpc),
     ("POST", "/muster.v1.StateService/{rpc}", Read, Grpc),
     ("POST", "/muster.v1.LogService/{rpc}", Read, Grpc),
     ("POST", "/muster.v1.AlertConfigService/GetRule", Read, Grpc),
@@ -145,6 +148,11 @@ mod tests {
         check(&Method::HEAD, "/machines/abc", Read);
         check(&Method::GET, "/machines/abc/processes", Read);
         check(&Method::POST, "/machines/abc", Admin);
+        check(&Method::POST, "/machines/abc/remove", Admin);
+        check(&Method::GET, "/api/v1/machines/abc", Read);
+        check(&Method::DELETE, "/api/v1/machines/abc", Admin);
+        check(&Method::POST, "/muster.v1.StateService/GetMachine", Read);
+        check(&Method::POST, "/muster.v1.StateService/RemoveMachine", Admin);
         check(&Method::GET, "/login", Open);
         check(&Method::GET, "/login/", Admin);
         check(&Method::GET, "/loginx", Admin);
@@ -174,8 +182,11 @@ mod tests {
                 _ => Method::GET,
             };
             assert!(listed(&method, path).is_some(), "no policy for {method} {path}");
-            if handler.lines().next().is_some_and(|line| line.contains(").post(")) {
-                assert!(listed(&Method::POST, path).is_some(), "no policy for POST {path}");
+            let line = handler.lines().next().unwrap_or_default();
+            for (more, method) in [(").post(", Method::POST), (").delete(", Method::DELETE)] {
+                if line.contains(more) {
+                    assert!(listed(&method, path).is_some(), "no policy for {method} {path}");
+                }
             }
             found += 1;
         }

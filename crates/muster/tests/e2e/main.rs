@@ -16,5 +16,6 @@ mod process;
 mod random;
 mod readme;
 mod reload;
+mod removal;
 mod stopping;
 mod witness;

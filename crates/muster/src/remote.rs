@@ -1,0 +1,128 @@
+//! A server that runs, as the tools that a person types ask it.
+
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, Request, Response};
+use daemon::hint::WithHint as _;
+use proto::Link;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::transport::{Channel, Endpoint};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Which server, and what to prove oneself with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Flags {
+    /// Where the server is
+    #[arg(long, global = true, env = "MUSTER_URL", default_value = "http://127.0.0.1:7070")]
+    url: String,
+    /// File with a token, for a server that asks for one
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Flags {
+    pub(crate) async fn connect(&self) -> anyhow::Result<Link> {
+        let url = &self.url;
+        let endpoint = Endpoint::from_shared(url.clone()).with_context(|| {
+            format!("--url: expected a URL such as http://127.0.0.1:7070, found {url:?}")
+        })?;
+        let token = self.token_file.as_deref().map(read_token).transpose()?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .connect()
+            .await
+            .with_context(|| format!("failed to reach {url}"))
+            .hint("is it running? `muster up` starts it; --url says where it serves")?;
+        Ok(link(channel, token))
+    }
+}
+
+/// A server's refusal as a person should read it: the advice in it on a line of its own.
+pub(crate) fn refused(status: &Status) -> anyhow::Error {
+    match status.message().split_once("; hint: ") {
+        Some((what, hint)) => {
+            let hinted: anyhow::Result<()> = Err(anyhow::anyhow!("{what}")).hint(hint);
+            hinted.err().unwrap_or_else(|| anyhow::anyhow!("{what}"))
+        }
+        None => anyhow::anyhow!("{}", status.message()),
+    }
+}
+
+fn read_token(file: &Path) -> anyhow::Result<HeaderValue> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("--token-file: {}", file.display()))?;
+    bearer(text.trim()).context("--token-file")
+}
+
+/// A token as calls carry it.
+pub(crate) fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
+    let problem = "the token is empty, or holds characters that are not visible ASCII";
+    let visible = token.bytes().all(|c| c.is_ascii_graphic());
+    anyhow::ensure!(visible && !token.is_empty(), problem);
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).context(problem)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// A channel whose every call carries the token, when there is one.
+pub(crate) fn link(channel: Channel, token: Option<HeaderValue>) -> Link {
+    match token {
+        Some(token) => Link::new(Bearing { channel, token }),
+        None => Link::new(channel),
+    }
+}
+
+#[derive(Clone)]
+struct Bearing {
+    channel: Channel,
+    token: HeaderValue,
+}
+
+impl Service<Request<Body>> for Bearing {
+    type Response = Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = <Channel as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::poll_ready(&mut self.channel, context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.headers_mut().insert(AUTHORIZATION, self.token.clone());
+        Service::call(&mut self.channel, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_in_a_refusal_stands_on_its_own_line() {
+        fn check(message: &str, expected: &str) {
+            let error = refused(&Status::unavailable(message));
+            assert_eq!(daemon::hint::report(&error), expected);
+        }
+        check("it is closed", "error: it is closed");
+        check("it is closed; hint: open it", "error: it is closed\nhint: open it");
+    }
+
+    #[test]
+    fn a_token_is_something_that_can_be_sent() {
+        for wrong in ["", "a\nb", "é"] {
+            assert!(bearer(wrong).is_err(), "{wrong:?}");
+        }
+        let token = bearer("mst_abc").expect("a token");
+        assert_eq!(token, "Bearer mst_abc");
+        assert!(!format!("{token:?}").contains("mst_"), "it is not shown");
+    }
+}
