@@ -13,6 +13,7 @@ use crate::delivery::{Batch, Delivery, Introduction};
 use crate::logs::Logs;
 use crate::power::{self, Outlook, Power};
 use crate::probe::{Prober, Readings};
+use crate::push::{Push, PushConfig};
 use crate::settings::Settings;
 use crate::spool::{Limits, Spool};
 use crate::state_dir::StateDir;
@@ -32,6 +33,7 @@ pub struct Collector {
     machine_id: MachineId,
     sampler: Sampler,
     logs: Logs,
+    push: PushConfig,
     delivery: Delivery,
     batches: (mpsc::Sender<Batch>, mpsc::Receiver<Batch>),
     stats: Arc<CollectorStats>,
@@ -71,6 +73,7 @@ impl Collector {
             spool_bytes_max: config.spool.size_max.0 / 2,
             stats: Arc::clone(&stats),
         };
+        let push = config.push.clone();
         let prober = Prober::new(config.prober(state_dir.path()), Arc::clone(&stats));
         let (asked, settings) = watch::channel(Settings::own(config.interval.get()));
         let introduction = Introduction { machine_id, labels, facts: facts::read, clock };
@@ -86,7 +89,7 @@ impl Collector {
             stats: Arc::clone(&stats),
         };
         let batches = mpsc::channel(BATCHES_MAX);
-        Ok(Self { machine_id, sampler, logs, delivery, batches, stats, outlook, state_dir })
+        Ok(Self { machine_id, sampler, logs, push, delivery, batches, stats, outlook, state_dir })
     }
 
     pub fn machine_id(&self) -> MachineId {
@@ -108,6 +111,7 @@ impl Collector {
             "collecting"
         );
         let told = Arc::clone(&self.sampler.suspend_told);
+        let push = Push::bind(&self.push, Arc::clone(&self.stats))?;
         let stats = self.stats;
         let is_delivered = move || stats.spool_items() == 0;
         let _power = Power::follow(power::system_bus(), self.outlook, told, is_delivered);
@@ -116,6 +120,10 @@ impl Collector {
         let shutdown = shutdown.child_token();
         let logs = self.logs.start(&shutdown)?;
         let delivery = tokio::spawn(self.delivery.run(delivered, logs));
+        if let Some(push) = push {
+            let settings = self.sampler.settings.clone();
+            tokio::spawn(push.run(settings, batches.clone(), shutdown.clone()));
+        }
         // The delivery ends when there is nothing more to come.
         self.sampler.run(batches, shutdown).await;
         delivery.await?;

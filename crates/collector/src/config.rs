@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::logs::LogsConfig;
 use crate::probe::{Filter, ProberConfig};
+use crate::push::PushConfig;
 use crate::uplink::{Target, Token};
 
 /// A report holds the top by CPU, by memory and by disk I/O, and no more than the wire allows.
@@ -38,6 +39,7 @@ pub struct Config {
     pub spool: SpoolConfig,
     pub probes: ProbesConfig,
     pub logs: LogsConfig,
+    pub push: PushConfig,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -106,6 +108,7 @@ impl Default for Config {
             spool: SpoolConfig::default(),
             probes: ProbesConfig::default(),
             logs: LogsConfig::default(),
+            push: PushConfig::default(),
         }
     }
 }
@@ -191,6 +194,7 @@ impl Config {
             bail!("collector.spool.size_max: expected at least \"{min}\", found \"{found}\"");
         }
         self.logs.check()?;
+        self.push.check()?;
         Labels::new(self.labels.clone()).context("collector.labels")
     }
 

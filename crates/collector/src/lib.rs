@@ -1,7 +1,8 @@
 //! Reads one machine and delivers what it read.
 //!
-//! Three parts that meet in [`Collector`]. The *probes* read the machine, once per interval. The *logs*
-//! read what it and its services write, where they are asked to. The *delivery* numbers what they read, keeps it in the spool until an aggregator acknowledged it, and
+//! Four parts that meet in [`Collector`]. The *probes* read the machine, once per interval. The *logs*
+//! read what it and its services write, the *push* takes in what they measure, both where they are asked
+//! to. The *delivery* numbers what they read, keeps it in the spool until an aggregator acknowledged it, and
 //! sends it: fresh items first, the backlog beside.
 //!
 //! This crate listens on nothing unless the machine's owner opens a receiver on loopback, never runs a command that it was sent, and knows no database.
@@ -19,6 +20,7 @@ mod config;
 mod delivery;
 mod logs;
 mod power;
+mod push;
 mod redact;
 mod session;
 mod settings;
@@ -33,5 +35,6 @@ pub use config::{Config, FilterConfig, ProbesConfig, Secret, SpoolConfig};
 pub use logs::{
     ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
 };
+pub use push::{PushConfig, StatsdConfig};
 pub use stats::CollectorStats;
 pub use uplink::{Target, Token};

@@ -36,6 +36,7 @@ mod reader;
 mod stdin;
 mod syslog;
 
+pub(crate) use config::check_loopback;
 pub use config::{
     ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
 };

@@ -20,6 +20,8 @@ pub struct CollectorStats {
     log_events: AtomicU64,
     log_dropped: AtomicU64,
     log_files: AtomicU64,
+    push_series: AtomicU64,
+    push_refused: AtomicU64,
 }
 
 impl CollectorStats {
@@ -122,6 +124,24 @@ impl CollectorStats {
 
     pub fn set_log_files(&self, files: u64) {
         self.log_files.store(files, Relaxed);
+    }
+
+    /// Series that programs send.
+    pub fn push_series(&self) -> u64 {
+        self.push_series.load(Relaxed)
+    }
+
+    pub fn set_push_series(&self, series: u64) {
+        self.push_series.store(series, Relaxed);
+    }
+
+    /// Values of programs that were not understood, or were of more series than there may be.
+    pub fn push_refused(&self) -> u64 {
+        self.push_refused.load(Relaxed)
+    }
+
+    pub fn add_push_refused(&self, values: u64) {
+        self.push_refused.fetch_add(values, Relaxed);
     }
 
     /// Streams that an aggregator welcomed.

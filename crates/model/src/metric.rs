@@ -157,6 +157,10 @@ metrics! {
     LOG_EVENTS_DROPPED = Counter "muster.collector.log.dropped" "{event}";
     /// Log files that are followed.
     LOG_FILES = Gauge "muster.collector.log.files" "{file}";
+    /// Series that programs on the machine send: by StatsD or OTLP.
+    PUSH_SERIES = Gauge "muster.collector.push.series" "{series}";
+    /// Values of programs that were refused: not understood, or of more series than there may be.
+    PUSH_REFUSED = Counter "muster.collector.push.refused" "{value}";
     /// Probes by `muster.probe` that fail now: 1 while failing, 0 otherwise.
     PROBE_FAILING = Gauge "muster.collector.probe.failing" "1";
     /// Log events that the server took in, by `service.name` and `severity` (trace, debug, info, warn, error, fatal, unknown). Made by the server for every machine that logs.

@@ -56,6 +56,8 @@ struct Collector {
     missed: f64,
     /// Log events that came faster than they may.
     logs: f64,
+    /// Values of programs that were refused.
+    pushed: f64,
     cpu: String,
     memory: String,
 }
@@ -63,7 +65,7 @@ struct Collector {
 impl Collector {
     /// Items, ticks and log events of the last 24 hours that are lost.
     fn lost(&self) -> f64 {
-        self.dropped + self.rejected + self.missed + self.logs
+        self.dropped + self.rejected + self.missed + self.logs + self.pushed
     }
 
     fn lost_words(&self) -> String {
@@ -72,6 +74,7 @@ impl Collector {
             (self.rejected, "refused"),
             (self.missed, "ticks missed"),
             (self.logs, "log events over the limit"),
+            (self.pushed, "values of programs refused"),
         ];
         let words: Vec<_> = parts
             .into_iter()
@@ -92,7 +95,7 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
     };
     let of = |metric: &'static str| (metric, v1::Aggregate::Last, 2 * 60_000, 2 * 60_000);
     let day = |metric: &'static str| (metric, v1::Aggregate::Increase, 24 * HOUR_MS, HOUR_MS);
-    let (items, spool, latency, memory, dropped, rejected, missed, logs, cpu) = tokio::join!(
+    let (items, spool, latency, memory, dropped, rejected, missed, logs, pushed, cpu) = tokio::join!(
         by_machine(&shared, now, of(metric::SPOOL_ITEMS.name)),
         by_machine(&shared, now, of(metric::SPOOL_USAGE.name)),
         by_machine(&shared, now, of(metric::ACK_LATENCY.name)),
@@ -101,6 +104,7 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         by_machine(&shared, now, day(metric::ITEMS_REJECTED.name)),
         by_machine(&shared, now, day(metric::COLLECTOR_TICKS_MISSED.name)),
         by_machine(&shared, now, day(metric::LOG_EVENTS_DROPPED.name)),
+        by_machine(&shared, now, day(metric::PUSH_REFUSED.name)),
         by_machine(
             &shared,
             now,
@@ -108,8 +112,8 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         ),
     );
     let problem = items.as_ref().err().cloned().unwrap_or_default();
-    let [items, spool, latency, memory, dropped, rejected, missed, logs, cpu] =
-        [items, spool, latency, memory, dropped, rejected, missed, logs, cpu]
+    let [items, spool, latency, memory, dropped, rejected, missed, logs, pushed, cpu] =
+        [items, spool, latency, memory, dropped, rejected, missed, logs, pushed, cpu]
             .map(Result::unwrap_or_default);
 
     let mut collectors: Vec<_> = picture
@@ -138,6 +142,7 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
                 rejected: sum(&rejected),
                 missed: sum(&missed),
                 logs: sum(&logs),
+                pushed: sum(&pushed),
                 cpu: text(last(&cpu), |v| format!("{:.2} %", v * 100.0)),
                 memory: text(last(&memory), format::bytes),
                 machine: MachineLine::new(&row.machine, now),

@@ -1,0 +1,171 @@
+//! What programs on this machine measure and send, where its owner wants them to.
+//!
+//! Each way in is one file of this module. What comes in is summed up by one task in a bounded [`Tally`],
+//! which gives a frame with every tick, as a probe does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use anyhow::bail;
+use model::UnixMillis;
+use serde::Deserialize;
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::CollectorStats;
+use crate::delivery::Batch;
+use crate::settings::Settings;
+use crate::ticker::Ticker;
+use tally::Tally;
+
+mod statsd;
+mod tally;
+
+const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+/// Half of what a machine may have; the other half is for what it measures itself.
+const SERIES_MAX_MAX: usize = model::limits::SERIES_PER_MACHINE_MAX / 2;
+
+/// The section `[collector.push]`. Nobody is listened to by default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PushConfig {
+    /// Series that programs may send together; further ones are refused and counted.
+    pub series_max: usize,
+    pub statsd: StatsdConfig,
+}
+
+/// The section `[collector.push.statsd]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StatsdConfig {
+    pub enabled: bool,
+    /// For UDP; an address of this machine alone.
+    pub listen: SocketAddr,
+    /// Where no tag says one.
+    pub service: String,
+}
+
+impl Default for PushConfig {
+    fn default() -> Self {
+        Self { series_max: 2_000, statsd: StatsdConfig::default() }
+    }
+}
+
+impl Default for StatsdConfig {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8125));
+        Self { enabled: false, listen, service: "statsd".to_owned() }
+    }
+}
+
+impl PushConfig {
+    /// # Errors
+    /// When a value cannot be used. The message names its key.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.series_max > SERIES_MAX_MAX {
+            let found = self.series_max;
+            bail!("collector.push.series_max: expected at most {SERIES_MAX_MAX}, found {found}");
+        }
+        if self.statsd.service.is_empty() || self.statsd.service.len() > 255 {
+            bail!("collector.push.statsd.service: expected 1 to 255 bytes");
+        }
+        crate::logs::check_loopback("collector.push.statsd.listen", self.statsd.listen)
+    }
+}
+
+/// The ways in, bound, before anything is taken in.
+#[derive(Debug)]
+pub(crate) struct Push {
+    statsd: Option<UdpSocket>,
+    service: String,
+    tally: Tally,
+    stats: Arc<CollectorStats>,
+    /// Whether a line that could not be read was told.
+    has_complained: bool,
+}
+
+impl Push {
+    /// `None` when nobody is to be listened to. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub(crate) fn bind(
+        config: &PushConfig,
+        stats: Arc<CollectorStats>,
+    ) -> anyhow::Result<Option<Self>> {
+        let enabled = config.statsd.enabled;
+        let statsd = enabled.then(|| statsd::bind(config.statsd.listen)).transpose()?;
+        let tally = Tally::new(config.series_max, Instant::now());
+        let service = config.statsd.service.clone();
+        let push = Self { statsd, service, tally, stats, has_complained: false };
+        Ok(push.statsd.is_some().then_some(push))
+    }
+
+    /// Takes in and gives frames until `stop` is cancelled or the delivery is gone.
+    pub(crate) async fn run(
+        mut self,
+        mut settings: watch::Receiver<Settings>,
+        batches: mpsc::Sender<Batch>,
+        stop: CancellationToken,
+    ) {
+        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+        let ticker = |settings: &mut watch::Receiver<Settings>| {
+            Ticker::new(settings.borrow_and_update().interval_in_force(), clock())
+        };
+        let mut ticks = ticker(&mut settings);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = settings.changed() => match changed {
+                    Ok(()) => ticks = ticker(&mut settings),
+                    Err(_) => return,
+                },
+                _ = ticks.tick() => {
+                    let batch = self.tally.frames(clock(), Instant::now());
+                    self.tell();
+                    // A delivery that is behind loses an instant, no count: that goes on in the tally.
+                    if !batch.payloads.is_empty()
+                        && let Err(mpsc::error::TrySendError::Closed(_)) = batches.try_send(batch)
+                    {
+                        return;
+                    }
+                }
+                received = receive(self.statsd.as_ref(), &mut datagram) => {
+                    if let Ok(length) = received {
+                        self.take_in(&datagram[..length]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, datagram: &[u8]) {
+        let problem = statsd::take_in(datagram, &self.service, &mut self.tally, Instant::now());
+        if let Some(problem) = problem
+            && !std::mem::replace(&mut self.has_complained, true)
+        {
+            tracing::warn!(%problem, "a line of StatsD is not understood; further ones are only counted");
+        }
+    }
+
+    fn tell(&mut self) {
+        self.stats.add_push_refused(self.tally.take_refused());
+        self.stats.set_push_series(self.tally.series() as u64);
+    }
+}
+
+async fn receive(socket: Option<&UdpSocket>, datagram: &mut [u8]) -> std::io::Result<usize> {
+    match socket {
+        Some(socket) => socket.recv(datagram).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn clock() -> UnixMillis {
+    UnixMillis::from(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests;
