@@ -8,7 +8,6 @@ use daemon::config::Span;
 use daemon::logging::Format;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tokio_util::sync::CancellationToken;
 
 use crate::collector::Collector;
 use crate::config::{Config, Secret};
@@ -145,38 +144,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let shutdown = daemon::shutdown::on_signal();
         let collector = Collector::open(config, target)?;
-        notify(sd_notify::NotifyState::Ready);
-        let watchdog = tokio::spawn(feed_watchdog());
-        tokio::spawn(announce_stop(shutdown.clone()));
-        let outcome = collector.run(shutdown).await;
-        watchdog.abort();
-        outcome
+        daemon::systemd::ready();
+        // Beside the delivery, on the one worker: what stops the one stops the other.
+        tokio::spawn(daemon::systemd::attend(shutdown.clone()));
+        collector.run(shutdown).await
     });
     // A probe that hangs on a dead mount must not keep the process from ending.
     runtime.shutdown_background();
     outcome
-}
-
-/// Tells systemd, where it started us and wants to know.
-fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "failed to notify the service manager");
-    }
-}
-
-async fn announce_stop(shutdown: CancellationToken) {
-    shutdown.cancelled().await;
-    notify(sd_notify::NotifyState::Stopping);
-}
-
-/// Runs beside the delivery on the one worker: when that is stuck, systemd restarts us.
-async fn feed_watchdog() {
-    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
-    let mut interval = tokio::time::interval(timeout / 2);
-    loop {
-        interval.tick().await;
-        notify(sd_notify::NotifyState::Watchdog);
-    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod hint;
 pub mod logging;
 pub mod shutdown;
+pub mod systemd;
 
 #[cfg(feature = "http")]
 pub mod grpc;

@@ -75,6 +75,8 @@ impl Crew {
         health: &Health,
         grace: Duration,
     ) -> anyhow::Result<()> {
+        daemon::systemd::ready();
+        let attending = tokio::spawn(daemon::systemd::attend(shutdown.clone()));
         let mut failure = tokio::select! {
             () = shutdown.cancelled() => None,
             ended = first_end(&mut self.stages) => ended.err(),
@@ -84,6 +86,7 @@ impl Crew {
             let late = stage.end(grace).await;
             failure = failure.or(late);
         }
+        attending.abort();
         failure.map_or(Ok(()), Err)
     }
 }
