@@ -4,6 +4,7 @@ import { axes } from './axes.js';
 import { PALETTE, colour, faint, seriesColour } from './colours.js';
 import { byUnit } from './format.js';
 import { drawHeat } from './heat.js';
+import { drawLate, lateStretches } from './late.js';
 import { setText } from './page.js';
 import { align, bridge, byName, fits, gapOf, nameOf, rates, stack } from './series.js';
 
@@ -49,11 +50,12 @@ export class Chart {
     if (series.length === 0) return false;
     const shape = series.map((one) => one.key).join('\n') + (live ? 'live' : 'past');
     const shown = series.filter((one) => !this.off.has(one.name));
+    this.late = live ? lateStretches(series) : [];
     const { x, ys } = align(shown.length ? shown : series.slice(0, 1));
     this.values = { x, ys: shown.length ? ys : [ys[0].map(() => null)] };
     this.series = shown.length ? shown : series.slice(0, 1);
     const columns = this.columns();
-    const key = shape + [...this.off].join('\n');
+    const key = shape + [...this.off].join('\n') + (this.late.length > 0 ? 'late' : '');
     if (!this.plot || this.shape !== key) this.build(columns, series);
     else this.plot.setData(columns, true);
     this.shape = key;
@@ -172,6 +174,7 @@ export class Chart {
           setSelect: [(plot) => this.selected(plot)],
           draw: [
             (plot) => this.draw === 'heat' && drawHeat(plot, this.values.ys),
+            (plot) => this.late.length > 0 && drawLate(plot, this.late),
             (plot) => this.over.forEach((drawOver) => drawOver(plot)),
           ],
         },
@@ -284,6 +287,13 @@ export class Chart {
       item.textContent = `and ${this.left} smaller ones`;
       items.push(item);
     }
+    if (this.late.length > 0) {
+      const item = document.createElement('li');
+      item.className = 'late';
+      item.textContent = 'hatched: came late';
+      item.title = 'These values were delivered after newer ones, for example after an outage.';
+      items.push(item);
+    }
     this.legend.replaceChildren(...items);
   }
 
@@ -322,6 +332,7 @@ export class Chart {
     this.plot.over.append(this.marker);
   }
 
+  // Instead of a chart, when there is nothing to draw.
   say(text) {
     this.plot?.destroy();
     this.plot = null;

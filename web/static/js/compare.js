@@ -25,6 +25,7 @@ const FOLDS = { sum: (a, b) => a + b, max: Math.max };
 
 const panel = document.getElementById('compare');
 const figure = panel.querySelector('figure');
+const trouble = panel.querySelector('.notice');
 let chart = null;
 let chosen = null;
 let machines = () => null;
@@ -89,11 +90,17 @@ async function load() {
     const answer = await json(address);
     if (mine !== asked) return;
     tracks = folded(answer, FOLDS[fold]);
+    trouble.hidden = true;
     draw();
   } catch (problem) {
-    if (mine === asked) chart.say(problem.message);
+    if (mine !== asked) return;
+    // What is drawn stays.
+    if (!chart.plot) chart.say('not loaded');
+    setText(trouble.querySelector('span'), `Values could not be loaded: ${problem.message}.`);
+    trouble.hidden = false;
   }
 }
+trouble.querySelector('button').addEventListener('click', () => load());
 
 // One track for each machine.
 function folded({ series, start_ms: start, step_ms: step }, fold) {

@@ -116,6 +116,25 @@ async function loadWindow(metrics) {
   store.load(window);
 }
 
+// What is drawn stays; who looks is told, and can try again.
+const trouble = document.getElementById('trouble');
+let tryAgain = () => {};
+
+function failed(some, problem, again) {
+  tryAgain = again;
+  trouble.hidden = false;
+  const kept = charts.some((chart) => chart.plot);
+  const what = kept ? 'What you see is what was loaded before.' : '';
+  setText(trouble.querySelector('span'), `Values could not be loaded: ${problem.message}. ${what}`);
+  for (const chart of some) if (!chart.plot) chart.say('not loaded');
+}
+
+function mended() {
+  trouble.hidden = true;
+}
+
+trouble.querySelector('button').addEventListener('click', () => tryAgain());
+
 // Every chart once, so that nothing is empty when it scrolls into view; never in the way of a click.
 function drawOneByOne(left) {
   const chart = left.shift();
@@ -142,9 +161,28 @@ async function fill() {
     drawOneByOne([...charts]);
     const { showThresholds } = await import('./thresholds.js');
     showThresholds(charts, id, (metric) => store.of([metric])[0]?.v.at(-1));
+    if (range.isLive()) mended();
   } catch (problem) {
-    for (const chart of seen) chart.say(problem.message);
-    setTimeout(fill, 5000);
+    if (range.isLive()) failed(seen, problem, refill);
+    clearTimeout(retry);
+    retry = setTimeout(fill, RETRY);
+  }
+}
+const RETRY = 5000;
+let retry = 0;
+
+// All of the last minutes again, because some of them may be missing here.
+async function refill() {
+  if (!loaded) {
+    clearTimeout(retry);
+    return fill();
+  }
+  try {
+    await loadWindow();
+    if (range.isLive()) mended();
+    paintSoon();
+  } catch (problem) {
+    if (range.isLive()) failed([], problem, refill);
   }
 }
 
@@ -154,8 +192,12 @@ on('frames', (message) => {
   store.frames(message);
   paintSoon();
 });
-on('missed', () => loadWindow().then(paintSoon, () => {}));
-on('open', ({ again }) => again && !range.isLive() && loadPast());
+on('missed', refill);
+on('open', ({ again }) => {
+  if (!again) return;
+  refill();
+  reloadPast();
+});
 setInterval(() => performance.now() - painted > 1500 && paintSoon(), 1000);
 
 // --- the past -----------------------------------------------------------------------------------
@@ -185,11 +227,24 @@ function loadPast() {
     const all = chart.metrics.map((metric) => asked.get(metric));
     const mine = abort;
     Promise.all(all.map((one) => one.promise)).then(
-      () => mine === abort && chart.visible && draw(chart),
-      (problem) => mine === abort && chart.say(problem.message),
+      () => {
+        if (mine !== abort || !chart.visible) return;
+        if ([...asked.values()].every((one) => one.tracks)) mended();
+        draw(chart);
+      },
+      (problem) => {
+        if (mine === abort) failed([chart], problem, reloadPast);
+      },
     );
   }
   sayRange(from, to, step);
+}
+
+// The same range again. What is drawn stays until the answers are here.
+function reloadPast() {
+  if (range.isLive()) return;
+  forgetPast();
+  loadPast();
 }
 
 function ask(metric, from, to, step, signal) {
@@ -218,9 +273,7 @@ function sayRange(from, to, step) {
 
 // A named range goes on with the clock.
 setInterval(() => {
-  if (document.hidden || range.isLive() || range.isFixed()) return;
-  forgetPast();
-  loadPast();
+  if (!document.hidden && !range.isFixed()) reloadPast();
 }, 20000);
 
 // --- the range ----------------------------------------------------------------------------------
@@ -232,6 +285,7 @@ function rangeChanged() {
   }
   writeBack();
   forgetPast();
+  mended();
   if (range.isLive()) {
     sayRange();
     for (const chart of charts) {

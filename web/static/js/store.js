@@ -7,9 +7,20 @@ const keyOf = (metric, labels) => {
   return metric + names.map((name) => `\u0000${name}\u0001${labels[name]}`).join('');
 };
 
+// Puts what came late where it belongs.
+function insert({ t, v, late }, time, value) {
+  let place = t.length;
+  while (place > 0 && t[place - 1] > time) place -= 1;
+  if (t[place - 1] === time) return;
+  t.splice(place, 0, time);
+  v.splice(place, 0, value);
+  late.push(time);
+}
+
 export class Store {
   constructor() {
-    // By key: { metric, labels, counter, t: [ms], v: [number | null] }.
+    // By key: { metric, labels, counter, t: [ms], v: [number | null], late: [ms] }; `late` are those of the
+    // times whose values came after newer ones.
     this.tracks = new Map();
     this.layouts = new Map();
     this.latest = 0;
@@ -29,6 +40,7 @@ export class Store {
         const keepTo = older < 0 ? track.t.length : older;
         track.t = [...track.t.slice(0, keepTo), ...group.times, ...track.t.slice(keepFrom)];
         track.v = [...track.v.slice(0, keepTo), ...series.values, ...track.v.slice(keepFrom)];
+        track.late = [...new Set([...track.late, ...(group.late ?? [])])].sort((a, b) => a - b);
       }
       this.latest = Math.max(this.latest, group.times.at(-1) ?? 0);
     }
@@ -44,13 +56,17 @@ export class Store {
       if (!tracks) continue;
       for (let i = 0; i < values.length; i += 1) {
         const track = tracks[i];
-        if (time <= (track.t.at(-1) ?? 0)) continue;
+        if (time <= (track.t.at(-1) ?? 0)) {
+          if (message.late) insert(track, time, values[i]);
+          continue;
+        }
         track.t.push(time);
         track.v.push(values[i]);
         // In steps: to move an array by one each second is work for nothing.
         if (track.t.length > 64 && track.t[32] < time - KEEP_MS) {
           track.t.splice(0, 32);
           track.v.splice(0, 32);
+          track.late = track.late.filter((late) => late >= track.t[0]);
         }
       }
       this.latest = Math.max(this.latest, time);
@@ -61,7 +77,7 @@ export class Store {
     const key = keyOf(metric, labels);
     let track = this.tracks.get(key);
     if (!track) {
-      track = { key, metric, labels, counter, t: [], v: [] };
+      track = { key, metric, labels, counter, t: [], v: [], late: [] };
       this.tracks.set(key, track);
     }
     return track;

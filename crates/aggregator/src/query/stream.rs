@@ -47,6 +47,7 @@ pub(super) async fn answers(
         past = lookback::frames(&desk, &known, lookback_ms).await?;
     }
     let shown = Shown { machine, filter, format, layouts: HashMap::new(), numbers: 0 };
+    let past = (lookback_ms > 0).then_some(past);
     let reader = Reader { past, news, dropped: 0, shown, metrics: desk.metrics.clone() };
     Ok(futures::stream::unfold(reader, |mut reader| async move {
         reader.next().await.map(|response| (response, reader))
@@ -54,7 +55,8 @@ pub(super) async fn answers(
 }
 
 struct Reader {
-    past: VecDeque<LiveFrame>,
+    /// `None` once all of it was shown, and that was said.
+    past: Option<VecDeque<LiveFrame>>,
     news: broadcast::Receiver<News>,
     /// Frames missed since the last message.
     dropped: u64,
@@ -64,10 +66,15 @@ struct Reader {
 
 impl Reader {
     async fn next(&mut self) -> Option<Result<v1::StreamMetricsResponse, Status>> {
-        while let Some(frame) = self.past.pop_front() {
+        while let Some(frame) = self.past.as_mut().and_then(VecDeque::pop_front) {
             if let Some(response) = self.shown.message(frame) {
                 return Some(Ok(v1::StreamMetricsResponse { past: true, ..response }));
             }
+        }
+        if self.past.take().is_some() && self.shown.format == Format::Columns {
+            let machine_id = self.shown.machine.to_string();
+            let end = v1::StreamMetricsResponse { machine_id, past: true, ..Default::default() };
+            return Some(Ok(end));
         }
         loop {
             match self.news.recv().await {

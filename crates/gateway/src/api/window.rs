@@ -30,6 +30,9 @@ pub(crate) struct WindowJson {
 #[derive(Serialize)]
 struct Group {
     times: Vec<i64>,
+    /// Those of the times whose values came late.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    late: Vec<i64>,
     series: Vec<Series>,
 }
 
@@ -76,6 +79,7 @@ fn groups(window: &Window, metrics: &[String]) -> Vec<Group> {
         });
         Group {
             times: frames.iter().map(|frame| frame.time_ms).collect(),
+            late: frames.iter().filter(|frame| frame.late).map(|frame| frame.time_ms).collect(),
             series: series.collect(),
         }
     });

@@ -1,6 +1,6 @@
 //! Every value of one machine: one `StreamMetrics` for everybody, kept as a ring of five minutes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ use crate::upstream::Upstream;
 
 /// A feed outlives its last reader by this, for the page that is reloaded.
 const LINGER: Duration = Duration::from_secs(30);
-/// A stream that is quiet for this long has sent all of its past.
-const PAST_IS_OVER: Duration = Duration::from_millis(150);
+/// A stream that is quiet for this long has sent all of its past, even when it does not say so.
+const PAST_IS_OVER: Duration = Duration::from_secs(1);
+/// How often the past is read again while it has a hole: what fills it may be on its way.
+const REFILL_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Who begins to read gets this much of what was, so that nothing falls between a window and it.
@@ -43,11 +45,13 @@ pub(crate) struct State {
 
 #[derive(Debug, Default)]
 struct Ring {
+    /// As they came, which for late ones is not the order of their times.
     frames: VecDeque<Arc<Frame>>,
     newest: u64,
     layouts: Vec<Arc<Layout>>,
-    /// Latest time by layout: what comes again after a reconnect is left out.
-    latest_ms: HashMap<u32, i64>,
+    /// Times by layout: what comes again after a reconnect is left out, and a hole shows.
+    times: HashMap<u32, BTreeSet<i64>>,
+    latest_ms: i64,
 }
 
 /// One instant's values for one layout.
@@ -55,6 +59,8 @@ struct Ring {
 pub(crate) struct Frame {
     pub(crate) number: u64,
     pub(crate) time_ms: i64,
+    /// A newer one of its layout was here before it.
+    pub(crate) late: bool,
     pub(crate) layout: Arc<Layout>,
     pub(crate) values: Vec<f64>,
     /// As viewers get it, written once for all of them.
@@ -112,7 +118,11 @@ impl Reader {
     pub(crate) async fn window(&mut self, patience: Duration) -> Window {
         let _ = tokio::time::timeout(patience, self.state.wait_for(|state| state.ready)).await;
         let ring = self.feed.ring();
-        Window { frames: ring.frames.iter().cloned().collect() }
+        let oldest = ring.latest_ms - limits::LIVE_WINDOW_MS;
+        let mut frames: Vec<_> =
+            ring.frames.iter().filter(|frame| frame.time_ms >= oldest).cloned().collect();
+        frames.sort_by_key(|frame| frame.time_ms);
+        Window { frames }
     }
 
     /// Whether the past is in. Until then numbers say nothing about what is new.
@@ -129,14 +139,12 @@ impl Reader {
         frames
     }
 
-    /// Number of the last frame that is not later than this; `None` stands for a moment ago.
+    /// Number before the first frame that is later than this; `None` stands for a moment ago.
     pub(crate) fn number_at(&self, time_ms: Option<i64>) -> u64 {
         let ring = self.feed.ring();
-        let newest_ms = ring.frames.iter().map(|frame| frame.time_ms).max().unwrap_or(0);
-        let time_ms = time_ms.unwrap_or(newest_ms - A_MOMENT_MS);
-        let before = ring.frames.iter().rev().find(|frame| frame.time_ms <= time_ms);
-        let oldest = ring.frames.front().map_or(ring.newest, |frame| frame.number - 1);
-        before.map_or(oldest, |frame| frame.number)
+        let time_ms = time_ms.unwrap_or(ring.latest_ms - A_MOMENT_MS);
+        let after = ring.frames.iter().find(|frame| frame.time_ms > time_ms);
+        after.map_or(ring.newest, |frame| frame.number - 1)
     }
 }
 
@@ -153,19 +161,24 @@ impl Ring {
     }
 
     fn add(&mut self, time_ms: i64, layout: Arc<Layout>, values: Vec<f64>) {
-        let latest = self.latest_ms.entry(layout.number).or_insert(i64::MIN);
-        if time_ms <= *latest {
+        let times = self.times.entry(layout.number).or_default();
+        let late = times.last().is_some_and(|&latest| time_ms < latest);
+        let too_old = time_ms < self.latest_ms - limits::LIVE_WINDOW_MS;
+        if too_old || !times.insert(time_ms) {
             return;
         }
-        *latest = time_ms;
+        self.latest_ms = self.latest_ms.max(time_ms);
         self.newest += 1;
         let json = wire::frame(time_ms, layout.number, &values);
-        let frame = Frame { number: self.newest, time_ms, layout, values, json };
+        let frame = Frame { number: self.newest, time_ms, late, layout, values, json };
         self.frames.push_back(Arc::new(frame));
-        let oldest = time_ms - limits::LIVE_WINDOW_MS;
-        while self.frames.front().is_some_and(|f| f.time_ms < oldest)
-            || self.frames.len() > FRAMES_MAX
+        let oldest = self.latest_ms - limits::LIVE_WINDOW_MS;
+        while let Some(first) = self.frames.front()
+            && (first.time_ms < oldest || self.frames.len() > FRAMES_MAX)
         {
+            if let Some(times) = self.times.get_mut(&first.layout.number) {
+                times.remove(&first.time_ms);
+            }
             self.frames.pop_front();
         }
         // Containers come and go: layouts that no frame uses any more are forgotten with them.
@@ -173,8 +186,19 @@ impl Ring {
             let frames = &self.frames;
             self.layouts.retain(|l| frames.iter().any(|f| f.layout.number == l.number));
             let layouts = &self.layouts;
-            self.latest_ms.retain(|number, _| layouts.iter().any(|l| l.number == *number));
+            self.times.retain(|number, _| layouts.iter().any(|l| l.number == *number));
         }
+    }
+
+    /// Whether a layout was silent for longer than it usually is, and then spoke again.
+    fn has_hole(&self) -> bool {
+        self.times.values().any(|times| {
+            let mut steps: Vec<i64> =
+                times.iter().zip(times.iter().skip(1)).map(|(a, b)| b - a).collect();
+            steps.sort_unstable();
+            let usual = steps.get(steps.len() / 2);
+            usual.zip(steps.last()).is_some_and(|(usual, longest)| *longest > usual * 5 / 2)
+        })
     }
 }
 
@@ -192,6 +216,7 @@ impl Follower {
         loop {
             tokio::select! {
                 () = self.follow() => {}
+                () = self.refill() => {}
                 () = self.unread() => {}
             }
             let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,16 +252,42 @@ impl Follower {
         }
     }
 
-    /// Whether anything was heard before it ended.
-    async fn one_stream(&self) -> bool {
-        let request = v1::StreamMetricsRequest {
+    /// What a collector delivers after an outage goes to the past without passing the live stream. So while
+    /// there is a hole, the past is read again.
+    async fn refill(&self) {
+        loop {
+            tokio::time::sleep(REFILL_INTERVAL).await;
+            let wanted = self.feed.changed.borrow().ready && self.feed.ring().has_hole();
+            if !wanted || self.feed.changed.receiver_count() == 0 {
+                continue;
+            }
+            if let Ok(mut stream) = self.upstream.stream_metrics(self.request()).await {
+                let mut layouts = HashMap::new();
+                while let Ok(Some(Ok(message))) =
+                    tokio::time::timeout(PAST_IS_OVER, stream.next()).await
+                    && message.past
+                    && message.time.is_some()
+                {
+                    self.take(message, &mut layouts);
+                }
+                self.tell();
+            }
+        }
+    }
+
+    fn request(&self) -> v1::StreamMetricsRequest {
+        v1::StreamMetricsRequest {
             machine: self.machine_id.clone(),
             metrics: charts::metrics(),
             // Always all of it: the ring leaves out what it has, so a reconnect fills the hole.
             lookback: Some(proto::convert::duration_from_ms(limits::LIVE_WINDOW_MS)),
             format: v1::stream_metrics_request::Format::Columns.into(),
-        };
-        let mut stream = match self.upstream.stream_metrics(request).await {
+        }
+    }
+
+    /// Whether anything was heard before it ended.
+    async fn one_stream(&self) -> bool {
+        let mut stream = match self.upstream.stream_metrics(self.request()).await {
             Ok(stream) => stream,
             Err(status) => {
                 tracing::debug!(machine.id = %self.machine_id, reason = status.message(),
@@ -265,10 +316,14 @@ impl Follower {
 
     fn take(&self, message: v1::StreamMetricsResponse, layouts: &mut HashMap<u32, Arc<Layout>>) {
         self.metrics.frames_missed.inc_by(message.dropped_frames);
-        let Some(time) = message.time else { return };
+        let Some(time) = message.time else {
+            self.tell();
+            self.feed.say_ready();
+            return;
+        };
         let time_ms = time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
         let past = message.past;
-        let newest = {
+        {
             let mut ring = self.feed.ring();
             if !message.columns.is_empty() {
                 let layout = ring.layout(message.columns);
@@ -279,14 +334,19 @@ impl Follower {
                 return;
             }
             ring.add(time_ms, Arc::clone(layout), message.values);
-            ring.newest
-        };
+        }
+        // While the past comes in, nobody is woken for each of its frames.
+        if !past {
+            self.tell();
+            self.feed.say_ready();
+        }
+    }
+
+    /// Wakes the readers for what is new in the ring.
+    fn tell(&self) {
+        let newest = self.feed.ring().newest;
         self.feed.changed.send_if_modified(|state| {
-            let before = *state;
-            state.newest = newest;
-            state.ready |= !past;
-            // While the past comes in, nobody is woken for each of its frames.
-            *state != before && state.ready
+            std::mem::replace(&mut state.newest, newest) != newest && state.ready
         });
     }
 }
@@ -311,6 +371,32 @@ mod tests {
         let values: Vec<_> = ring.frames.iter().map(|f| f.values[0]).collect();
         assert_eq!(values, [1.0, 2.0, 3.0]);
         assert_eq!(ring.layouts.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_comes_late_is_marked_and_finds_its_place_in_the_window() {
+        let feed = Arc::new(Feed::default());
+        {
+            let mut ring = feed.ring();
+            let layout = ring.layout(vec![column("a")]);
+            for second in [1, 2, 3, 8, 9] {
+                ring.add(second * 1_000, Arc::clone(&layout), vec![0.0]);
+            }
+            assert!(ring.has_hole());
+            for second in 4..8 {
+                ring.add(second * 1_000, Arc::clone(&layout), vec![0.0]);
+            }
+            assert!(!ring.has_hole());
+        }
+        feed.say_ready();
+        let mut reader = feed.reader();
+        let late: Vec<_> = reader.since(5).iter().map(|f| (f.time_ms, f.late)).collect();
+        assert_eq!(late, [(4_000, true), (5_000, true), (6_000, true), (7_000, true)]);
+        // Who had all but the hole is told what filled it; who had less, also what was newer.
+        assert_eq!(reader.number_at(Some(3_000)), 3);
+        let window = reader.window(Duration::ZERO).await;
+        let times: Vec<_> = window.frames.iter().map(|f| f.time_ms).collect();
+        assert_eq!(times, (1..=9).map(|s| s * 1_000).collect::<Vec<_>>());
     }
 
     #[test]

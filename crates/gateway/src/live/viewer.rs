@@ -258,8 +258,11 @@ impl Viewer {
                 texts.push(wire::layout(id, frame.layout.number, &frame.layout.columns));
             }
         }
-        for some in frames[skipped..].chunks(FRAMES_PER_MESSAGE) {
-            texts.push(wire::frames(id, some.iter().map(|frame| frame.json.as_str())));
+        for alike in frames[skipped..].chunk_by(|a, b| a.late == b.late) {
+            for some in alike.chunks(FRAMES_PER_MESSAGE) {
+                let jsons = some.iter().map(|frame| frame.json.as_str());
+                texts.push(wire::frames(id, some[0].late, jsons));
+            }
         }
         for text in texts {
             self.say(text).await?;

@@ -168,9 +168,15 @@ pub(crate) fn frame(time_ms: i64, layout: u32, values: &[f64]) -> String {
     text
 }
 
-pub(crate) fn frames<'a>(machine_id: &str, frames: impl Iterator<Item = &'a str>) -> String {
+/// `late`: newer ones of the same layouts came before these.
+pub(crate) fn frames<'a>(
+    machine_id: &str,
+    late: bool,
+    frames: impl Iterator<Item = &'a str>,
+) -> String {
     let id = serde_json::to_string(machine_id).unwrap_or_default();
-    let mut text = format!(r#"{{"t":"frames","machine":{id},"frames":["#);
+    let late = if late { r#","late":true"# } else { "" };
+    let mut text = format!(r#"{{"t":"frames","machine":{id}{late},"frames":["#);
     for (i, frame) in frames.enumerate() {
         text.push_str(if i == 0 { "" } else { "," });
         text.push_str(frame);

@@ -25,6 +25,8 @@ struct MachinePage {
     page: Page,
     machine: MachineLine,
     charts: &'static [Chart],
+    /// The page opens with the last minutes, so what its first chart shows is fetched beside the scripts.
+    opens_live: bool,
     facts: Vec<(&'static str, String)>,
     first_seen: Option<When>,
     clock_skew_ms: i64,
@@ -74,6 +76,8 @@ async fn machine_page(
             None => MachineLine::new(&machine, now),
         },
         charts: CHARTS,
+        opens_live: params.text("range").is_none_or(|range| range == "5m")
+            && params.text("from").is_none(),
         // The page is worth showing without them.
         processes: processes.unwrap_or_else(Processes::unknown),
         events,

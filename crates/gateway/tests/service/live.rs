@@ -25,7 +25,7 @@ impl Page {
         self.0.send(Message::text(what.to_string())).await.unwrap();
     }
 
-    /// The next message of this kind that fits; fails after ten seconds.
+    /// The next message of this kind that fits; fails after half a minute.
     async fn next(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let found = async {
             loop {
@@ -37,7 +37,7 @@ impl Page {
                 }
             }
         };
-        let patience = Duration::from_secs(10);
+        let patience = Duration::from_secs(30);
         tokio::time::timeout(patience, found).await.unwrap_or_else(|_| panic!("no {kind} came"))
     }
 }
@@ -123,6 +123,33 @@ async fn a_page_that_comes_back_gets_what_it_missed() {
         frames["frames"].as_array().unwrap().iter().map(|f| f[0].as_i64().unwrap()).collect();
     assert!(times.len() >= 100, "{} frames of two layouts for a minute", times.len());
     assert!(times.iter().all(|&time| time > after));
+}
+
+#[tokio::test]
+async fn what_comes_late_reaches_an_open_page_and_is_marked() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = now.as_millis() as i64;
+    let missing = now - 60_000..now - 40_000;
+    dashboard.fleet.miss(missing.clone());
+    let path = format!("/api/v1/machines/{}/window", machine_id(0));
+    let times = |window: &Value, name: &str| {
+        let groups = window["groups"].as_array().unwrap().iter();
+        let times = groups.flat_map(|group| group[name].as_array().cloned().unwrap_or_default());
+        let times = times.map(|time| time.as_i64().unwrap());
+        times.filter(|time| missing.contains(time)).collect::<Vec<_>>()
+    };
+    assert_eq!(times(&dashboard.get(&path).await.json(), "times"), [0; 0]);
+    let mut page = Page::open(&dashboard).await;
+    page.show(json!({"machine": machine_id(0)})).await;
+    page.next("frames", |frames| frames["late"].is_null()).await;
+    dashboard.fleet.miss(0..0);
+    let late = page.next("frames", |frames| frames["late"] == true).await;
+    let first = late["frames"][0][0].as_i64().unwrap();
+    assert!(missing.contains(&first), "{first} is not in {missing:?}");
+    let window = dashboard.get(&path).await.json();
+    assert_eq!(times(&window, "times").len(), 40, "two layouts for twenty seconds");
+    assert_eq!(times(&window, "late"), times(&window, "times"));
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ struct Inner {
     metric_streams: AtomicU64,
     /// History does not answer.
     history_hangs: AtomicBool,
+    /// Values from then to then have not arrived yet, in milliseconds since 1970.
+    missing: Mutex<std::ops::Range<i64>>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -48,6 +50,7 @@ impl Synthetic {
             watches: AtomicU64::new(0),
             metric_streams: AtomicU64::new(0),
             history_hangs: AtomicBool::new(false),
+            missing: Mutex::default(),
         }))
     }
 
@@ -68,6 +71,11 @@ impl Synthetic {
 
     pub(crate) fn hang_history(&self) {
         self.0.history_hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on nothing of this stretch is known, or what was missing has arrived.
+    pub(crate) fn miss(&self, stretch: std::ops::Range<i64>) {
+        *self.0.missing.lock().expect("nobody panics with it") = stretch;
     }
 
     pub(crate) fn add_machine(&self) {
@@ -495,6 +503,7 @@ impl StateService for Synthetic {
             .filter(|series| wanted(&series.metric))
             .collect();
         let lookback = request.lookback.map_or(0, |d| d.seconds * 1000);
+        let missing = self.0.missing.lock().expect("nobody panics with it").clone();
         tokio::spawn(async move {
             // Two layouts, as if from two probes: CPU alone, and the rest.
             let is_cpu = |s: &v1::SeriesDescriptor| s.metric.starts_with("system.cpu.util");
@@ -502,8 +511,19 @@ impl StateService for Synthetic {
             let layouts = [(1, cpu), (2, rest)];
             let mut told = [false; 2];
             let mut at = (now_ms() - lookback) / 1000 * 1000;
+            let mut past = lookback > 0;
             loop {
-                let past = at < now_ms() - 1500;
+                if missing.contains(&at) {
+                    at += 1000;
+                    continue;
+                }
+                if past && at >= now_ms() - 1500 {
+                    past = false;
+                    let end = v1::StreamMetricsResponse { past: true, ..Default::default() };
+                    if sender.send(Ok(end)).await.is_err() {
+                        return;
+                    }
+                }
                 if !past {
                     tokio::time::sleep(Duration::from_millis((at - now_ms()).max(0) as u64)).await;
                 }
