@@ -111,14 +111,16 @@ impl Collector {
             "collecting"
         );
         let told = Arc::clone(&self.sampler.suspend_told);
-        let push = Push::bind(&self.push, Arc::clone(&self.stats))?;
+        let (log_sender, logs) = Logs::channel();
+        let inlet = self.logs.inlet(log_sender.clone());
+        let push = Push::bind(&self.push, inlet, Arc::clone(&self.stats))?;
         let stats = self.stats;
         let is_delivered = move || stats.spool_items() == 0;
         let _power = Power::follow(power::system_bus(), self.outlook, told, is_delivered);
         let (batches, delivered) = self.batches;
         // Ends, too, with what is piped into it.
         let shutdown = shutdown.child_token();
-        let logs = self.logs.start(&shutdown)?;
+        self.logs.start(log_sender, &shutdown)?;
         let delivery = tokio::spawn(self.delivery.run(delivered, logs));
         if let Some(push) = push {
             let settings = self.sampler.settings.clone();

@@ -35,6 +35,6 @@ pub use config::{Config, FilterConfig, ProbesConfig, Secret, SpoolConfig};
 pub use logs::{
     ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
 };
-pub use push::{PushConfig, StatsdConfig};
+pub use push::{OtlpConfig, PushConfig, StatsdConfig};
 pub use stats::CollectorStats;
 pub use uplink::{Target, Token};

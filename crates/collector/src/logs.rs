@@ -25,6 +25,7 @@ use crate::spool::Bookmark;
 mod config;
 mod envelope;
 mod file;
+mod inlet;
 mod join;
 mod journald;
 mod limit;
@@ -40,6 +41,7 @@ pub(crate) use config::check_loopback;
 pub use config::{
     ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
 };
+pub(crate) use inlet::{Inlet, Told};
 
 /// Batches that wait for the disk. When there are more, sources wait.
 const BATCHES_MAX: usize = 4;
@@ -88,17 +90,29 @@ fn fields_of(line: &[u8]) -> Option<BTreeMap<String, Value>> {
 }
 
 impl Logs {
-    /// Starts reading until `stop` is cancelled; cancels it when standard input ends. What was read comes
-    /// out of the channel; it ends when no source is left.
+    /// For what comes in by other ways. What is taken in waits for `sender`'s other side.
+    pub(crate) fn inlet(&self, sender: mpsc::Sender<LogBatch>) -> Inlet {
+        let room = Room { spool_bytes_max: self.spool_bytes_max, stats: Arc::clone(&self.stats) };
+        let parser = parse::Parser::new(TimeZone::system());
+        Inlet::new(sender, parser, limit::Limits::new(self.config.events_per_second_max), room)
+    }
+
+    /// A way to the delivery.
+    pub(crate) fn channel() -> (mpsc::Sender<LogBatch>, mpsc::Receiver<LogBatch>) {
+        mpsc::channel(BATCHES_MAX)
+    }
+
+    /// Starts reading until `stop` is cancelled; cancels it when standard input ends. What was read goes
+    /// into the channel, which every source lets go of at its end.
     ///
     /// # Errors
     /// When no thread can be started, or an address cannot be listened on.
     pub(crate) fn start(
         self,
+        sender: mpsc::Sender<LogBatch>,
         stop: &CancellationToken,
-    ) -> anyhow::Result<mpsc::Receiver<LogBatch>> {
+    ) -> anyhow::Result<()> {
         let limits = || limit::Limits::new(self.config.events_per_second_max);
-        let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         let parser = parse::Parser::new(TimeZone::system());
         let room = Room { spool_bytes_max: self.spool_bytes_max, stats: Arc::clone(&self.stats) };
         if self.config.journald.enabled {
@@ -142,6 +156,6 @@ impl Logs {
             let reading = move || files.run(outbox, &stop);
             std::thread::Builder::new().name("log-files".to_owned()).spawn(reading)?;
         }
-        Ok(receiver)
+        Ok(())
     }
 }

@@ -10,16 +10,19 @@ use std::time::{Instant, SystemTime};
 use anyhow::bail;
 use model::UnixMillis;
 use serde::Deserialize;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::CollectorStats;
 use crate::delivery::Batch;
+use crate::logs::Inlet;
 use crate::settings::Settings;
 use crate::ticker::Ticker;
+use otlp::Otlp;
 use tally::Tally;
 
+mod otlp;
 mod statsd;
 mod tally;
 
@@ -34,6 +37,17 @@ pub struct PushConfig {
     /// Series that programs may send together; further ones are refused and counted.
     pub series_max: usize,
     pub statsd: StatsdConfig,
+    pub otlp: OtlpConfig,
+}
+
+/// The section `[collector.push.otlp]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OtlpConfig {
+    pub enabled: bool,
+    /// For gRPC, and for HTTP with Protobuf; either takes both. Addresses of this machine alone.
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
 }
 
 /// The section `[collector.push.statsd]`.
@@ -49,7 +63,14 @@ pub struct StatsdConfig {
 
 impl Default for PushConfig {
     fn default() -> Self {
-        Self { series_max: 2_000, statsd: StatsdConfig::default() }
+        Self { series_max: 2_000, statsd: StatsdConfig::default(), otlp: OtlpConfig::default() }
+    }
+}
+
+impl Default for OtlpConfig {
+    fn default() -> Self {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { enabled: false, grpc: at(4317), http: at(4318) }
     }
 }
 
@@ -71,6 +92,8 @@ impl PushConfig {
         if self.statsd.service.is_empty() || self.statsd.service.len() > 255 {
             bail!("collector.push.statsd.service: expected 1 to 255 bytes");
         }
+        crate::logs::check_loopback("collector.push.otlp.grpc", self.otlp.grpc)?;
+        crate::logs::check_loopback("collector.push.otlp.http", self.otlp.http)?;
         crate::logs::check_loopback("collector.push.statsd.listen", self.statsd.listen)
     }
 }
@@ -79,6 +102,9 @@ impl PushConfig {
 #[derive(Debug)]
 pub(crate) struct Push {
     statsd: Option<UdpSocket>,
+    /// Listeners, and what serves them.
+    otlp: Option<([TcpListener; 2], Otlp)>,
+    metrics: mpsc::Receiver<otlp::Metrics>,
     service: String,
     tally: Tally,
     stats: Arc<CollectorStats>,
@@ -93,14 +119,24 @@ impl Push {
     /// When an address cannot be listened on.
     pub(crate) fn bind(
         config: &PushConfig,
+        logs: Inlet,
         stats: Arc<CollectorStats>,
     ) -> anyhow::Result<Option<Self>> {
         let enabled = config.statsd.enabled;
         let statsd = enabled.then(|| statsd::bind(config.statsd.listen)).transpose()?;
+        let (sender, metrics) = mpsc::channel(otlp::REQUESTS_MAX);
+        let listen = || {
+            let grpc = otlp::bind("collector.push.otlp.grpc", config.otlp.grpc)?;
+            let http = otlp::bind("collector.push.otlp.http", config.otlp.http)?;
+            anyhow::Ok([grpc, http])
+        };
+        let listeners = config.otlp.enabled.then(listen).transpose()?;
+        let otlp = Otlp { metrics: sender, logs: Arc::new(logs) };
+        let otlp = listeners.map(|listeners| (listeners, otlp));
         let tally = Tally::new(config.series_max, Instant::now());
         let service = config.statsd.service.clone();
-        let push = Self { statsd, service, tally, stats, has_complained: false };
-        Ok(push.statsd.is_some().then_some(push))
+        let push = Self { statsd, otlp, metrics, service, tally, stats, has_complained: false };
+        Ok((push.statsd.is_some() || push.otlp.is_some()).then_some(push))
     }
 
     /// Takes in and gives frames until `stop` is cancelled or the delivery is gone.
@@ -110,6 +146,11 @@ impl Push {
         batches: mpsc::Sender<Batch>,
         stop: CancellationToken,
     ) {
+        if let Some((listeners, otlp)) = self.otlp.take() {
+            for listener in listeners {
+                tokio::spawn(otlp.clone().run(listener, stop.clone()));
+            }
+        }
         let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
         let ticker = |settings: &mut watch::Receiver<Settings>| {
             Ticker::new(settings.borrow_and_update().interval_in_force(), clock())
@@ -131,6 +172,9 @@ impl Push {
                     {
                         return;
                     }
+                }
+                Some(metrics) = self.metrics.recv() => {
+                    metrics.take_in(&mut self.tally, Instant::now());
                 }
                 received = receive(self.statsd.as_ref(), &mut datagram) => {
                     if let Ok(length) = received {

@@ -18,7 +18,7 @@ const EVENTS_AT_ONCE_MAX: usize = limits::LOG_EVENTS_PER_BATCH_MAX / 2;
 
 /// The delivery is gone: there is nobody to read for.
 #[derive(Debug)]
-pub(super) struct Closed;
+pub(crate) struct Closed;
 
 #[derive(Debug)]
 pub(super) struct Outbox {

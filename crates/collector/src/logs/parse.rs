@@ -61,6 +61,22 @@ impl Parser {
         if found.body.is_none() && found.attributes.is_empty() {
             found = self.plain(&text, now);
         }
+        self.event_of(text, cut, found, known, now)
+    }
+
+    /// As it was told, by a program that knows what it says.
+    pub(super) fn told(&self, text: &str, known: &Known, now: UnixMillis) -> LogEvent {
+        self.event_of(safe(text), false, Found::default(), known, now)
+    }
+
+    fn event_of(
+        &self,
+        text: Cow<'_, str>,
+        cut: bool,
+        mut found: Found,
+        known: &Known,
+        now: UnixMillis,
+    ) -> LogEvent {
         let mut attributes = known.attributes.clone();
         for (name, value) in std::mem::take(&mut found.attributes) {
             let fits = attributes.len() + 1 < ATTRIBUTES_MAX

@@ -169,6 +169,11 @@ impl Tally {
         self.refused += values;
     }
 
+    /// Values that were refused and not taken yet.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// Values that were refused since this was asked last.
     pub(super) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)

@@ -24,8 +24,10 @@ fn start(series_max: usize) -> Desk {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let statsd = StatsdConfig { enabled: true, listen, ..StatsdConfig::default() };
     let stats = Arc::new(CollectorStats::default());
-    let config = PushConfig { series_max, statsd };
-    let push = Push::bind(&config, Arc::clone(&stats)).expect("bound").expect("enabled");
+    let config = PushConfig { series_max, statsd, ..PushConfig::default() };
+    let (logs, _) = mpsc::channel(1);
+    let logs = Inlet::for_tests(logs, 0, Arc::clone(&stats));
+    let push = Push::bind(&config, logs, Arc::clone(&stats)).expect("bound").expect("enabled");
     let socket = push.statsd.as_ref().expect("enabled");
     let address = socket.local_addr().expect("an address");
     let (asked, settings) = watch::channel(Settings::own(Duration::from_millis(100)));
