@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Alert;
 use crate::rule::{Level, matcher_from_text, matcher_to_text};
 
+mod recurrence;
+
+pub use recurrence::{Every, Recurrence, zone};
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Silence {
     pub id: String,
@@ -16,6 +20,8 @@ pub struct Silence {
     pub end: UnixMillis,
     pub author: String,
     pub comment: String,
+    /// It comes again; `start` to `end` is then its first time.
+    pub recurrence: Option<Recurrence>,
 }
 
 /// As the store keeps it.
@@ -26,6 +32,8 @@ struct Document {
     end: i64,
     author: String,
     comment: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recurrence: Option<recurrence::Document>,
 }
 
 pub const LENGTH_MS_MAX: i64 = 366 * 24 * 60 * 60 * 1000;
@@ -44,6 +52,15 @@ impl Silence {
         if !(1..=LENGTH_MS_MAX).contains(&length) {
             return refuse("end", "expected a moment after start and within a year of it".into());
         }
+        if let Some(recurrence) = &self.recurrence {
+            if length > recurrence.every.length_ms_max() {
+                let problem = "expected an end before it comes again";
+                return refuse("end", problem.into());
+            }
+            if recurrence.until.is_some_and(|until| until <= self.start) {
+                return refuse("recurrence.until", "expected a time after start".into());
+            }
+        }
         if self.author.len() > AUTHOR_BYTES_MAX {
             return refuse("author", format!("longer than {AUTHOR_BYTES_MAX} bytes"));
         }
@@ -54,7 +71,27 @@ impl Silence {
     }
 
     pub fn is_in_force(&self, now: UnixMillis) -> bool {
-        self.start <= now && now < self.end
+        match &self.recurrence {
+            None => self.start <= now && now < self.end,
+            Some(recurrence) => recurrence.covers(self.start, self.end, now),
+        }
+    }
+
+    /// From here on it is never in force again.
+    pub fn over(&self) -> UnixMillis {
+        match &self.recurrence {
+            None => self.end,
+            Some(recurrence) => recurrence.until.unwrap_or(UnixMillis::MAX),
+        }
+    }
+
+    /// Makes it over; one that has not begun ends before it does.
+    pub fn end_now(&mut self, now: UnixMillis) {
+        let at = now.max(self.start);
+        match &mut self.recurrence {
+            None => self.end = at,
+            Some(recurrence) => recurrence.until = Some(at),
+        }
     }
 
     pub fn covers(&self, alert: &Alert, level: Option<Level>) -> bool {
@@ -68,6 +105,7 @@ impl Silence {
             end: self.end.0,
             author: self.author.clone(),
             comment: self.comment.clone(),
+            recurrence: self.recurrence.as_ref().map(Recurrence::to_document),
         };
         serde_json::to_string(&document).expect("texts and numbers are always JSON")
     }
@@ -82,6 +120,10 @@ impl Silence {
             end: UnixMillis(document.end),
             author: document.author,
             comment: document.comment,
+            recurrence: match document.recurrence {
+                Some(recurrence) => Some(Recurrence::from_document(recurrence)?),
+                None => None,
+            },
         })
     }
 }

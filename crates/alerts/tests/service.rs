@@ -403,6 +403,52 @@ async fn a_hundred_machines_that_go_offline_are_one_message_and_a_restart_sends_
 }
 
 #[tokio::test]
+async fn a_maintenance_window_of_yesterday_is_in_force_today_until_it_is_ended() {
+    const HOUR_MS: i64 = 3_600_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::start(Manner::Status(200)).await;
+    let mut service = Service::start(dir.path(), quick()).await;
+    service.webhook(&receiver).await;
+    service.machine(1, "web-1").await;
+    service.create(cpu_rule()).await.expect("created");
+    let first = now() - 25 * HOUR_MS;
+    let silence = |every: v1::recurrence::Every, time_zone: &str| v1::Silence {
+        matchers: vec![v1::LabelMatcher { name: "env".into(), op: 1, value: "dev".into() }],
+        start: Some(proto::convert::timestamp_to_proto(first)),
+        end: Some(proto::convert::timestamp_to_proto(first + 2 * HOUR_MS)),
+        recurrence: Some(v1::Recurrence {
+            every: every.into(),
+            time_zone: time_zone.to_owned(),
+            until: None,
+        }),
+        ..v1::Silence::default()
+    };
+    for (every, zone, expected) in [
+        (v1::recurrence::Every::Unspecified, "", "silence.recurrence.every: expected EVERY_DAY"),
+        (v1::recurrence::Every::Day, "Atlantis", "silence.recurrence.time_zone: expected a time"),
+    ] {
+        let request = v1::CreateSilenceRequest { silence: Some(silence(every, zone)) };
+        let refused = service.alerts.create_silence(request).await.expect_err("is refused");
+        assert!(refused.message().starts_with(expected), "{refused}");
+    }
+    let daily = silence(v1::recurrence::Every::Day, "UTC");
+    let request = v1::CreateSilenceRequest { silence: Some(daily.clone()) };
+    let created = service.alerts.create_silence(request).await.expect("created").into_inner();
+    let id = created.silence.expect("a silence").id;
+    service.cpu(1, 0.95).await;
+    let active = service.phases(&[v1::AlertPhase::Firing]).await;
+    assert_eq!(active[0].silenced_by, id);
+    let request = v1::ListSilencesRequest::default();
+    let listed = service.alerts.list_silences(request).await.expect("listed").into_inner();
+    assert_eq!(listed.silences[0].recurrence, daily.recurrence);
+    service.alerts.end_silence(v1::EndSilenceRequest { id }).await.expect("ended");
+    receiver.wait_for(1).await;
+    let listed = service.alerts.list_silences(request).await.expect("listed").into_inner();
+    assert_eq!(listed.silences, []);
+    service.end().await;
+}
+
+#[tokio::test]
 async fn a_silenced_alert_is_shown_but_not_told_until_the_silence_ends() {
     let dir = tempfile::tempdir().expect("a directory");
     let receiver = Receiver::start(Manner::Status(200)).await;

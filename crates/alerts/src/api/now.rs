@@ -15,7 +15,7 @@ use crate::desk::Acknowledgement;
 use crate::lifecycle::{Held, Lifecycle, Phase};
 use crate::notice::{Notice, map};
 use crate::rule::{Condition, Level};
-use crate::silence::{Silence, accepts};
+use crate::silence::{Every, Recurrence, Silence, accepts, zone};
 use crate::watch::{Active, Command};
 
 const MONTH_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -104,6 +104,7 @@ impl AlertService for Api {
             end,
             author: if wire.author.is_empty() { actor.clone() } else { wire.author },
             comment: wire.comment,
+            recurrence: wire.recurrence.map(recurrence_from_proto).transpose()?,
         };
         silence.check().map_err(|e| e.within("silence"))?;
         self.forget_old_silences(at).await?;
@@ -123,7 +124,7 @@ impl AlertService for Api {
         let all = request.into_inner().include_ended;
         let since = if all { now() - MONTH_MS } else { now() };
         let mut silences = self.book.silences().await.map_err(unavailable)?;
-        silences.retain(|silence| silence.end > since);
+        silences.retain(|silence| silence.over() > since);
         silences.sort_by_key(|silence| silence.start);
         let silences = silences.iter().map(silence_to_proto).collect();
         Ok(Response::new(v1::ListSilencesResponse { silences }))
@@ -141,9 +142,8 @@ impl AlertService for Api {
         let (Some(setting), Some(mut silence)) = (found, silence) else {
             return Err(refused("silence", SaveError::NotFound(id)));
         };
-        if silence.end > now() {
-            // One that has not begun ends before it does.
-            silence.end = now().max(silence.start);
+        if silence.over() > now() {
+            silence.end_now(now());
             let next = silence_setting(&silence, setting.revision + 1, &actor);
             let after = next.document.clone();
             let saved = self.book.save(next, &setting.document, &after).await;
@@ -199,7 +199,7 @@ impl Api {
         let settings = self.store.settings(SettingKind::Silence).await.map_err(unavailable)?;
         for setting in settings {
             let silence = Silence::from_json(&setting.id, &setting.document);
-            if silence.is_some_and(|silence| silence.end < at - MONTH_MS) {
+            if silence.is_some_and(|silence| silence.over() < at - MONTH_MS) {
                 let deleted = self.book.delete(&setting, 0, &setting.document, "muster").await;
                 deleted.map_err(|e| refused("silence", e))?;
             }
@@ -303,7 +303,36 @@ fn silence_to_proto(silence: &Silence) -> v1::Silence {
         end: stamp(silence.end),
         author: silence.author.clone(),
         comment: silence.comment.clone(),
+        recurrence: silence.recurrence.as_ref().map(recurrence_to_proto),
     }
+}
+
+fn recurrence_to_proto(recurrence: &Recurrence) -> v1::Recurrence {
+    let every = match recurrence.every {
+        Every::Day => v1::recurrence::Every::Day,
+        Every::Week => v1::recurrence::Every::Week,
+    };
+    v1::Recurrence {
+        every: every.into(),
+        time_zone: recurrence.zone_name().to_owned(),
+        until: recurrence.until.and_then(stamp),
+    }
+}
+
+fn recurrence_from_proto(wire: v1::Recurrence) -> Result<Recurrence, FieldError> {
+    let every = match v1::recurrence::Every::try_from(wire.every) {
+        Ok(v1::recurrence::Every::Day) => Every::Day,
+        Ok(v1::recurrence::Every::Week) => Every::Week,
+        Ok(v1::recurrence::Every::Unspecified) | Err(_) => {
+            let problem = format!("expected EVERY_DAY or EVERY_WEEK, found {}", wire.every);
+            return Err(FieldError::new("silence.recurrence.every", problem));
+        }
+    };
+    Ok(Recurrence {
+        every,
+        zone: zone("silence.recurrence.time_zone", &wire.time_zone)?,
+        until: time("silence.recurrence.until", wire.until.as_ref())?,
+    })
 }
 
 fn text(field: &str, text: &str, bytes_max: usize) -> Result<(), FieldError> {

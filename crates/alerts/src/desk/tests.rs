@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use model::{Frame, Labels, Layout, MachineId, Matcher, Series};
 
 use super::*;
 use crate::alert::Identity;
 use crate::engine::Engine;
 use crate::rule::{Document as RuleDocument, Rule, RuleId};
+use crate::silence::{Every, Recurrence};
 
 /// An engine and a desk together; what is told reads `hook firing@1`.
 struct Scene {
@@ -85,6 +87,7 @@ fn silence(start: i64, end: i64, matchers: Vec<Matcher>) -> Silence {
         end: at(end),
         author: "ann".into(),
         comment: String::new(),
+        recurrence: None,
     }
 }
 
@@ -135,6 +138,26 @@ fn what_a_silence_kept_quiet_is_told_when_it_ends_or_never() {
     scene.tick(100);
     scene.value(101, 0.1);
     assert_eq!(scene.told(), "hook firing@100, hook resolved@101");
+}
+
+#[test]
+fn a_silence_that_comes_again_keeps_quiet_again() {
+    const DAY: i64 = 24 * 60 * 60;
+    let mut scene = Scene::new(CPU);
+    let recurrence = Recurrence { every: Every::Day, zone: TimeZone::UTC, until: None };
+    let daily = Silence {
+        recurrence: Some(recurrence),
+        ..silence(0, 100, vec![Matcher::equal("host.name", "web")])
+    };
+    assert_eq!(Silence::from_json("s", &daily.to_json()), Some(daily.clone()));
+    scene.desk.set_silences(vec![daily]);
+    for day in [0, 1, 7] {
+        scene.value(day * DAY + 1, 0.85);
+        scene.value(day * DAY + 99, 0.1);
+        assert_eq!(scene.told(), "", "day {day}");
+    }
+    scene.value(8 * DAY - 1, 0.85);
+    assert_eq!(scene.told(), format!("hook firing@{}", 8 * DAY - 1));
 }
 
 #[test]

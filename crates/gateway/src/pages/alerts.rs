@@ -86,6 +86,10 @@ struct Channel {
 struct Silence {
     id: String,
     matchers: String,
+    /// "every week"; empty when it comes once.
+    again: &'static str,
+    time_zone: String,
+    start: Option<When>,
     until: Option<When>,
     author: String,
     comment: String,
@@ -142,7 +146,10 @@ async fn show(shared: &Shared, uri: &Uri, said: String) -> Response {
             .into_iter()
             .map(|s| Silence {
                 matchers: form::matchers_to_text(&s.matchers),
+                again: s.recurrence.as_ref().map_or("", again),
+                start: when(s.start.as_ref()),
                 until: when(s.end.as_ref()),
+                time_zone: s.recurrence.map(|r| r.time_zone).unwrap_or_default(),
                 id: s.id,
                 author: s.author,
                 comment: s.comment,
@@ -213,6 +220,14 @@ fn level_word(level: v1::AlertLevel) -> &'static str {
         v1::AlertLevel::Warning => "warning",
         v1::AlertLevel::Critical => "critical",
         v1::AlertLevel::Unspecified => "",
+    }
+}
+
+fn again(recurrence: &v1::Recurrence) -> &'static str {
+    match recurrence.every() {
+        v1::recurrence::Every::Day => "every day",
+        v1::recurrence::Every::Week => "every week",
+        v1::recurrence::Every::Unspecified => "",
     }
 }
 

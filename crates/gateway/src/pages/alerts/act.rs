@@ -72,7 +72,12 @@ pub(crate) async fn acknowledge(
 #[serde(default)]
 pub(crate) struct NewSilence {
     matchers: String,
+    /// By the clocks of the time zone; now when empty.
+    start: String,
     length: String,
+    /// Empty: it comes once.
+    every: String,
+    time_zone: String,
     author: String,
     comment: String,
 }
@@ -95,14 +100,42 @@ pub(crate) async fn silence(
 fn new_silence(fields: NewSilence) -> Result<v1::Silence, String> {
     let length: daemon::config::Span = fields.length.parse().map_err(|e| format!("length: {e}"))?;
     let ms = i64::try_from(length.get().as_millis()).unwrap_or(i64::MAX);
-    let end = UnixMillis(now_ms()) + ms;
+    let start = match fields.start.as_str() {
+        "" => UnixMillis(now_ms()),
+        text => local_time(text, &fields.time_zone)?,
+    };
+    let every = match fields.every.as_str() {
+        "" => None,
+        "day" => Some(v1::recurrence::Every::Day),
+        "week" => Some(v1::recurrence::Every::Week),
+        other => return Err(format!("every: expected day or week, found {other:?}")),
+    };
     Ok(v1::Silence {
         matchers: form::matchers_from_text("matchers", &fields.matchers)?,
-        end: Some(timestamp_to_proto(end)),
+        start: Some(timestamp_to_proto(start)),
+        end: Some(timestamp_to_proto(start + ms)),
         author: fields.author,
         comment: fields.comment,
+        recurrence: every.map(|every| v1::Recurrence {
+            every: every.into(),
+            time_zone: fields.time_zone,
+            until: None,
+        }),
         ..Default::default()
     })
+}
+
+/// What a browser sends of its field for a date and a time: `2026-03-29T02:00`.
+fn local_time(text: &str, time_zone: &str) -> Result<UnixMillis, String> {
+    let name = if time_zone.is_empty() { "UTC" } else { time_zone };
+    let zone = jiff::tz::TimeZone::get(name).map_err(|_| {
+        format!("time_zone: expected a time zone such as Europe/Berlin, found {name:?}")
+    })?;
+    let time = text.parse::<jiff::civil::DateTime>().and_then(|time| time.to_zoned(zone));
+    let time = time.map_err(|_| {
+        format!("start: expected a date and a time such as 2026-03-29T02:00, found {text:?}")
+    })?;
+    Ok(UnixMillis(time.timestamp().as_millisecond()))
 }
 
 pub(crate) async fn silence_end(
