@@ -120,6 +120,9 @@ pub struct Maintained {
     pub evicted: u64,
 }
 
+/// Whether values of the metric of this name are wanted.
+pub type Wanted<'a> = &'a (dyn Fn(&str) -> bool + Send + Sync);
+
 /// How much the store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -174,11 +177,13 @@ pub trait History: Send + Sync + fmt::Debug {
         range: TimeRange,
     ) -> Result<Vec<Vec<Rollup>>, StorageError>;
 
-    /// The machine's frames within the range, by time, in the layouts they came in. For a few minutes: it
-    /// reads every series that the machine has.
+    /// The machine's frames within the range, by time, in the layouts they came in. Values of metrics that are
+    /// not wanted are left absent, frames without any value are left out. For a few minutes: everything that
+    /// is wanted is in memory at once.
     async fn read_frames(
         &self,
         machine: MachineId,
+        wanted: Wanted<'_>,
         range: TimeRange,
     ) -> Result<Vec<LiveFrame>, StorageError>;
 

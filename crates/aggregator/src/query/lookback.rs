@@ -2,23 +2,28 @@
 //! because it began anew or because frames came late.
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use model::{TimeRange, UnixMillis};
 use storage::live::LiveFrame;
 use tonic::Status;
 
 use super::directory::Known;
+use super::filter::MetricFilter;
 use super::{Desk, unavailable};
 
 /// A hole is longer than this many intervals: a tick that was late is none.
 const HOLE_INTERVALS: i64 = 3;
 const HOLE_MS_MIN: i64 = 1_000;
+/// How long the present waits for history.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Frames of the last `lookback_ms`, by time. Those in a hole may be there twice.
+/// Frames of the last `lookback_ms`, by time. Those beside a hole may be there twice. When history does not
+/// answer soon, those of the present.
 pub(super) async fn frames(
     desk: &Desk,
     known: &Known,
+    filter: &MetricFilter,
     lookback_ms: i64,
 ) -> Result<VecDeque<LiveFrame>, Status> {
     let machine = known.record.id;
@@ -31,17 +36,26 @@ pub(super) async fn frames(
     let Some(hole) = hole(times, asked, (interval_ms * HOLE_INTERVALS).max(HOLE_MS_MIN)) else {
         return Ok(recent.into());
     };
-    let mut frames = match desk.history.read_frames(machine, hole).await {
-        Ok(frames) => frames,
-        Err(error) => {
-            // What is there now is worth more than nothing.
-            tracing::warn!(machine.id = %machine, %error, "failed to read the last minutes from history");
-            Vec::new()
-        }
+    let wanted = |metric: &str| filter.accepts(metric);
+    let read = async {
+        // Beside range queries, which take as much memory.
+        let _slot = desk.range_slots.acquire().await.ok();
+        desk.history.read_frames(machine, &wanted, hole).await
     };
+    let problem = match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(frames)) => return Ok(joined(frames, recent)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    // What is there now is worth more than nothing.
+    tracing::warn!(machine.id = %machine, problem, "failed to read the last minutes from history");
+    Ok(recent.into())
+}
+
+fn joined(mut frames: Vec<LiveFrame>, recent: Vec<LiveFrame>) -> VecDeque<LiveFrame> {
     frames.extend(recent);
     frames.sort_by_key(|live| live.frame.time);
-    Ok(frames.into())
+    frames.into()
 }
 
 /// From the beginning of the first stretch without any time that is longer than `hole_ms`, to the end of the

@@ -44,7 +44,7 @@ pub(super) async fn answers(
     let news = desk.hub.follow(machine);
     let mut past = VecDeque::new();
     if lookback_ms > 0 {
-        past = lookback::frames(&desk, &known, lookback_ms).await?;
+        past = lookback::frames(&desk, &known, &filter, lookback_ms).await?;
     }
     let shown = Shown { machine, filter, format, layouts: HashMap::new(), numbers: 0 };
     let past = (lookback_ms > 0).then_some(past);

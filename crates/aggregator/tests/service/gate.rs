@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use model::{MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMillis};
 use storage::history::{
     Delivery, Errors, LogPage, LogSearch, Maintained, Recorded, Samples, SeriesSelector,
-    StoredSeries, Tier, Usage,
+    StoredSeries, Tier, Usage, Wanted,
 };
 use storage::live::LiveFrame;
 use storage::registry::MachineRecord;
@@ -118,9 +118,12 @@ impl History for GatedHistory {
     async fn read_frames(
         &self,
         machine: MachineId,
+        wanted: Wanted<'_>,
         range: TimeRange,
     ) -> Result<Vec<LiveFrame>, StorageError> {
-        self.inner.read_frames(machine, range).await
+        let mut state = self.gate.0.subscribe();
+        let _ = state.wait_for(|state| *state != State::Shut).await;
+        self.inner.read_frames(machine, wanted, range).await
     }
 
     async fn processes_at(

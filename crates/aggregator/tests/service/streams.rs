@@ -123,6 +123,32 @@ async fn the_last_minutes_are_there_after_a_restart_and_hold_what_came_late() {
 }
 
 #[tokio::test]
+async fn the_present_does_not_wait_for_a_history_that_does_not_answer() {
+    let cluster = Cluster::start().await;
+    let mut web = cluster.collector(1, "web-1").await;
+    web.layout(&layout()).await;
+    cluster.gate.shut();
+    let time = now();
+    web.frame_at(&layout(), time, &[0.5, 0.5, 1.0]).await;
+    cluster.becomes("web-1", Online).await;
+    let request = v1::StreamMetricsRequest {
+        machine: "web-1".into(),
+        lookback: Some(convert::duration_from_ms(300_000)),
+        format: Format::Columns.into(),
+        ..Default::default()
+    };
+    let mut state = cluster.state().await;
+    let mut stream = state.stream_metrics(request).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!((ms(&first), first.past), (time.0, true));
+    web.frame_at(&layout(), time + 1000, &[0.5, 0.5, 2.0]).await;
+    let second = stream.message().await.unwrap().unwrap();
+    assert_eq!((ms(&second), second.past), (time.0 + 1000, false));
+    cluster.gate.reopen();
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn samples_are_spelled_out_with_rates_for_people() {
     let cluster = Cluster::start().await;
     let mut web = cluster.collector(1, "web-1").await;

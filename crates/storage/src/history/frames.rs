@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{Frame, Layout, Series, UnixMillis};
 
-use super::Samples;
+use super::{Samples, Wanted};
 use crate::live::LiveFrame;
 
 /// Layouts of one machine, and where each of their columns stands among all columns.
@@ -17,14 +17,18 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// From the series of each layout, in their order. A layout that does not add up is left out.
-    pub(crate) fn new(series: impl IntoIterator<Item = (i64, Series)>) -> Self {
+    /// From the series of each layout, in their order. A layout that does not add up is left out, as is one
+    /// without anything that is wanted.
+    pub(crate) fn new(series: impl IntoIterator<Item = (i64, Series)>, wanted: Wanted<'_>) -> Self {
         let mut by_layout: BTreeMap<i64, Vec<Series>> = BTreeMap::new();
         for (layout, one) in series {
             by_layout.entry(layout).or_default().push(one);
         }
         let mut columns = Self::default();
         for (number, series) in by_layout {
+            if !series.iter().any(|one| wanted(&one.metric)) {
+                continue;
+            }
             match Layout::new(series) {
                 Ok(layout) => {
                     let first = columns.count;
@@ -43,10 +47,11 @@ impl Columns {
         self.count
     }
 
-    /// Position within the layout and place among all columns, of each of its columns, by layout.
-    pub(crate) fn places(&self) -> BTreeMap<i64, Vec<(usize, usize)>> {
+    /// Position within the layout and place among all columns, of each column that is wanted, by layout.
+    pub(crate) fn places(&self, wanted: Wanted<'_>) -> BTreeMap<i64, Vec<(usize, usize)>> {
         let places = |first: usize, layout: &Layout| {
-            (0..layout.len()).map(|position| (position, first + position)).collect()
+            let series = layout.series().iter().enumerate();
+            series.filter(|(_, s)| wanted(&s.metric)).map(|(at, _)| (at, first + at)).collect()
         };
         self.layouts.iter().map(|(number, first, l)| (*number, places(*first, l))).collect()
     }
@@ -93,9 +98,11 @@ mod tests {
     #[test]
     fn columns_become_frames_by_time_and_what_is_absent_is_nan() {
         let gauge = |name: &str| Series::gauge(name, "1", Labels::empty());
-        let columns = Columns::new([(7, gauge("a")), (3, gauge("c")), (7, gauge("b"))]);
+        let series = [(7, gauge("a")), (3, gauge("c")), (7, gauge("b")), (9, gauge("d"))];
+        let columns = Columns::new(series, &|metric| metric != "d");
         assert_eq!(columns.count(), 3);
-        assert_eq!(columns.places()[&7], [(0, 1), (1, 2)]);
+        assert_eq!(columns.places(&|_| true)[&7], [(0, 1), (1, 2)]);
+        assert_eq!(columns.places(&|metric| metric == "b")[&7], [(1, 2)]);
         let found = columns.frames(&[
             samples(&[(2, 9.0)]),
             samples(&[(1, 1.0), (3, 3.0)]),

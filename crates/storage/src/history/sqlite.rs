@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Delivery, Errors, History, LogPage, LogSearch, Maintained, Recorded, Retention, Samples,
-    SeriesSelector, StoredSeries, Tier, Usage, rounds::Rounds,
+    SeriesSelector, StoredSeries, Tier, Usage, Wanted, rounds::Rounds,
 };
 use crate::StorageError;
 use crate::live::LiveFrame;
@@ -128,9 +128,10 @@ impl History for SqliteHistory {
     async fn read_frames(
         &self,
         machine: MachineId,
+        wanted: Wanted<'_>,
         range: TimeRange,
     ) -> Result<Vec<LiveFrame>, StorageError> {
-        self.frames_within(machine, range).await
+        self.frames_within(machine, wanted, range).await
     }
 
     async fn processes_at(

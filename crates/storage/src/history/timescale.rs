@@ -15,7 +15,7 @@ use model::{MachineId, ProcessReport, SeqRanges, SpoolEpoch, TimeRange, UnixMill
 
 use super::{
     Delivery, Errors, History, LogPage, LogSearch, Maintained, Recorded, Retention, Samples,
-    SeriesSelector, StoredSeries, Tier, Usage, rounds::Rounds,
+    SeriesSelector, StoredSeries, Tier, Usage, Wanted, rounds::Rounds,
 };
 use crate::StorageError;
 use crate::live::LiveFrame;
@@ -136,9 +136,10 @@ impl History for TimescaleHistory {
     async fn read_frames(
         &self,
         machine: MachineId,
+        wanted: Wanted<'_>,
         range: TimeRange,
     ) -> Result<Vec<LiveFrame>, StorageError> {
-        self.timescale.call(self.frames_within(machine, range)).await
+        self.timescale.call(self.frames_within(machine, wanted, range)).await
     }
 
     async fn processes_at(

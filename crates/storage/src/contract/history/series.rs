@@ -94,7 +94,7 @@ pub async fn frames_are_read_as_they_came_sealed_or_not(
     let range = TimeRange::new(START + SECOND, START + 9 * SECOND);
     for now in [START, START + HOUR / 2, START + DAY] {
         settle(&history, now).await;
-        let found = history.read_frames(sender.machine, range).await.expect("read");
+        let found = history.read_frames(sender.machine, &|_| true, range).await.expect("read");
         let mut found: Vec<_> = found
             .into_iter()
             .map(|live| {
@@ -108,9 +108,15 @@ pub async fn frames_are_read_as_they_came_sealed_or_not(
         assert_eq!(found[1], (SECOND, wide.id(), values.clone()));
         assert_eq!(found[2], (3 * SECOND, small.id(), vec![3.0]));
         assert_eq!(found.len(), 3);
+        let wanted = |metric: &str| metric == "c100";
+        let found = history.read_frames(sender.machine, &wanted, range).await.expect("read");
+        let [only] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(only.layout.id(), wide.id());
+        let there = only.frame.values.iter().enumerate().filter(|(_, value)| !value.is_nan());
+        assert_eq!(there.collect::<Vec<_>>(), [(100, &100.0)]);
     }
     let nobody = "00000000000000000000000000000009".parse().expect("an id");
-    assert_eq!(history.read_frames(nobody, range).await.expect("read").len(), 0);
+    assert_eq!(history.read_frames(nobody, &|_| true, range).await.expect("read").len(), 0);
 }
 
 pub async fn a_frame_sent_again_with_the_same_time_replaces(

@@ -7,6 +7,7 @@ use super::catalog::kind_from_name;
 use super::raw::merged;
 use super::{HOUR_MS, SqliteHistory};
 use crate::StorageError;
+use crate::history::Wanted;
 use crate::history::frames::Columns;
 use crate::live::LiveFrame;
 use crate::sqlite::{labels_from_json, list_to_json};
@@ -15,6 +16,7 @@ impl SqliteHistory {
     pub(super) async fn frames_within(
         &self,
         machine: MachineId,
+        wanted: Wanted<'_>,
         range: TimeRange,
     ) -> Result<Vec<LiveFrame>, StorageError> {
         let mut tx = self.database.read().await?;
@@ -23,9 +25,9 @@ impl SqliteHistory {
             .fetch_optional(&mut *tx)
             .await?;
         let Some(machine) = machine else { return Ok(Vec::new()) };
-        let columns = columns_within(&mut tx, machine, range).await?;
+        let columns = columns_within(&mut tx, machine, wanted, range).await?;
         let mut pieces = vec![Vec::new(); columns.count()];
-        let places = columns.places();
+        let places = columns.places(wanted);
         self.blocks(&mut tx, machine, &places, range, &mut pieces).await?;
         self.frames(&mut tx, machine, &places, range, &mut pieces).await?;
         Ok(columns.frames(&merged(pieces, range)))
@@ -36,6 +38,7 @@ impl SqliteHistory {
 async fn columns_within(
     connection: &mut SqliteConnection,
     machine: i64,
+    wanted: Wanted<'_>,
     range: TimeRange,
 ) -> Result<Columns, StorageError> {
     let layouts: Vec<i64> = sqlx::query_scalar(
@@ -70,5 +73,5 @@ async fn columns_within(
         };
         Ok((row.try_get("layout_id")?, series))
     });
-    Ok(Columns::new(series.collect::<Result<Vec<_>, StorageError>>()?))
+    Ok(Columns::new(series.collect::<Result<Vec<_>, StorageError>>()?, wanted))
 }

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row as _};
 use super::catalog::kind_from_name;
 use super::raw::{frames, merged};
 use super::{HOUR_MS, TimescaleHistory};
+use crate::history::Wanted;
 use crate::history::frames::Columns;
 use crate::live::LiveFrame;
 use crate::postgres::failure::Outcome;
@@ -16,6 +17,7 @@ impl TimescaleHistory {
     pub(super) async fn frames_within(
         &self,
         machine: MachineId,
+        wanted: Wanted<'_>,
         range: TimeRange,
     ) -> Outcome<Vec<LiveFrame>> {
         let mut tx = self.timescale.read().await?;
@@ -24,9 +26,9 @@ impl TimescaleHistory {
             .fetch_optional(&mut *tx)
             .await?;
         let Some(machine) = machine else { return Ok(Vec::new()) };
-        let columns = columns_within(&mut tx, machine, range).await?;
+        let columns = columns_within(&mut tx, machine, wanted, range).await?;
         let mut pieces = vec![Vec::new(); columns.count()];
-        let places = columns.places();
+        let places = columns.places(wanted);
         self.blocks(&mut tx, machine, &places, range, &mut pieces).await?;
         for (&layout, of_layout) in &places {
             frames(&mut tx, machine, layout, of_layout, range, &mut pieces).await?;
@@ -39,6 +41,7 @@ impl TimescaleHistory {
 async fn columns_within(
     connection: &mut PgConnection,
     machine: i64,
+    wanted: Wanted<'_>,
     range: TimeRange,
 ) -> Outcome<Columns> {
     let rows = sqlx::query(
@@ -67,5 +70,5 @@ async fn columns_within(
         };
         Ok((row.try_get("layout_id")?, series))
     });
-    Ok(Columns::new(series.collect::<Outcome<Vec<_>>>()?))
+    Ok(Columns::new(series.collect::<Outcome<Vec<_>>>()?, wanted))
 }
