@@ -1,4 +1,4 @@
-// The colours of the style sheet, for canvases. Read again when the system's scheme changes.
+// The colours of the style sheet, for canvases. Read again when the scheme changes.
 
 let read = new Map();
 
@@ -22,10 +22,12 @@ export function faint(css, share) {
 }
 
 export function onColoursChanged(listener) {
+  const changed = () => {
+    read = new Map();
+    listener();
+  };
   for (const query of ['(prefers-color-scheme: dark)', '(prefers-contrast: more)']) {
-    matchMedia(query).addEventListener('change', () => {
-      read = new Map();
-      listener();
-    });
+    matchMedia(query).addEventListener('change', changed);
   }
+  document.addEventListener('muster:theme', changed);
 }

@@ -152,6 +152,7 @@ function ask() {
   htmx.trigger(list, 'fleet-changed');
 }
 
+const heard = (latest) => latest.status === 'online' || latest.status === 'stale';
 const both = (a, b) => (a == null && b == null ? null : (a ?? 0) + (b ?? 0));
 const KEYS = {
   cpu: (row) => row.cpu,
@@ -187,7 +188,11 @@ function order(now) {
   lastOrder = performance.now();
   const sign = choice('order').value === 'desc' ? -1 : 1;
   const byName = (a, b) => a.name.toLowerCase().localeCompare(b.name.toLowerCase());
-  const value = (row) => KEYS[sort](values.get(row.id) ?? {});
+  // What a silent machine last said is not how it is now.
+  const value = (row) => {
+    const latest = values.get(row.id) ?? {};
+    return heard(latest) ? KEYS[sort](latest) : null;
+  };
   const group = grouped();
   const sorted = [...rows.values()].sort((a, b) => {
     const apart = group ? byGroup(groupOf(a, group), groupOf(b, group)) : 0;
@@ -253,6 +258,14 @@ function remember() {
   history.replaceState(null, '', address);
 }
 
+function sortBy(column, descending) {
+  choice('sort').value = column;
+  choice('order').value = descending ? 'desc' : 'asc';
+  document.getElementById('sort-by').value = column;
+  order(true);
+  remember();
+}
+
 function setFilter(text) {
   const input = document.getElementById('q');
   input.value = text;
@@ -269,6 +282,7 @@ fleet.addEventListener('input', (event) => {
     ask();
     remember();
   }
+  if (event.target.id === 'sort-by') sortBy(event.target.value, event.target.value !== 'name');
   if (event.target.name === 'compare') {
     compare();
     remember();
@@ -293,11 +307,7 @@ fleet.addEventListener('click', (event) => {
     event.preventDefault();
     const column = head.parentElement.dataset.sort;
     const again = choice('sort').value === column;
-    const descending = again ? choice('order').value !== 'desc' : column !== 'name';
-    choice('sort').value = column;
-    choice('order').value = descending ? 'desc' : 'asc';
-    order(true);
-    remember();
+    sortBy(column, again ? choice('order').value !== 'desc' : column !== 'name');
   } else if (label) {
     event.preventDefault();
     setFilter(label.dataset.label);
@@ -364,9 +374,9 @@ function paint() {
     if (!row || !latest) continue;
     row.name = latest.name;
     // A silent machine's numbers are old: its line just moves on.
-    const heard = latest.status === 'online' || latest.status === 'stale';
-    row.cpu.add(heard ? (latest.cpu ?? NaN) : NaN);
-    row.network.add(heard ? (both(latest.rx, latest.tx) ?? NaN) : NaN);
+    const speaks = heard(latest);
+    row.cpu.add(speaks ? (latest.cpu ?? NaN) : NaN);
+    row.network.add(speaks ? (both(latest.rx, latest.tx) ?? NaN) : NaN);
     if (!visible.has(id)) continue;
     write(row.places, latest);
     row.cpu.draw();

@@ -72,6 +72,7 @@ struct Rule {
     name: String,
     enabled: bool,
     origin: String,
+    from: &'static str,
     words: String,
 }
 
@@ -237,6 +238,12 @@ fn rule_line(rule: &v1::AlertRule) -> Rule {
         name: rule.name.clone(),
         enabled: !rule.disabled,
         origin: rule.origin.clone(),
+        from: match rule.origin.as_str() {
+            "default" => "Muster",
+            "file" => "rules file",
+            // The dashboard speaks RPC as everybody does.
+            _ => "people",
+        },
         words: form::RuleForm::of(rule).words(),
     }
 }

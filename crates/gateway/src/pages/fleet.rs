@@ -1,9 +1,12 @@
 //! `/`: every machine as a row.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
+use proto::v1;
 
 mod badge;
 mod group;
@@ -102,13 +105,17 @@ impl Fleet {
         if let Some(last) = from.checked_sub(1).and_then(|last| shown.by_ref().nth(last)) {
             headings.remove(group::group_of(&last, &choice.group));
         }
+        let names = names(picture);
         let rows = shown.take(ROWS).map(|machine| Row {
             fits: fits(&machine),
             badges: badges.remove(&machine.id).unwrap_or_default(),
             heading: headings.remove(group::group_of(&machine, &choice.group)),
             // Only rows that are sent are worth their lines.
             machine: match picture.rows.get(&machine.id) {
-                Some(row) => MachineLine::with_lines(row, now),
+                Some(row) => MachineLine {
+                    twin: twin(&names, &row.machine),
+                    ..MachineLine::with_lines(row, now)
+                },
                 None => machine,
             },
         });
@@ -229,6 +236,8 @@ impl Choice {
             return;
         }
         let key = |m: &MachineLine| match self.sort {
+            // What a silent machine last said is not how it is now.
+            _ if !m.is_heard() => f64::NAN,
             Column::Name => 0.0,
             Column::Cpu => m.cpu.number,
             Column::Memory => m.memory.number,
@@ -277,6 +286,23 @@ struct Head {
 
 /// Every word must fit: `key=value` or `key:value` a label, `status:offline` the status, anything else
 /// a part of the name, of a label or of the id's beginning. `js/fleet.js` follows the same rules.
+/// How many machines have each name.
+fn names(picture: &Picture) -> HashMap<&str, usize> {
+    let mut names = HashMap::new();
+    for row in picture.rows.values() {
+        *names.entry(row.machine.host_name.as_str()).or_default() += 1;
+    }
+    names
+}
+
+/// What tells a machine from another of the same name: as much of its id as finds it.
+fn twin(names: &HashMap<&str, usize>, machine: &v1::Machine) -> String {
+    match names.get(machine.host_name.as_str()) {
+        Some(2..) => machine.id.chars().take(8).collect(),
+        _ => String::new(),
+    }
+}
+
 fn matches(machine: &MachineLine, text: &str) -> bool {
     text.to_lowercase().split_whitespace().all(|word| {
         if let Some((key, value)) = word.split_once(['=', ':']) {
@@ -364,14 +390,32 @@ mod tests {
     }
 
     #[test]
-    fn machines_without_the_value_come_last_both_ways() {
+    fn machines_without_the_value_or_without_a_word_come_last_both_ways() {
         for descending in [true, false] {
             let choice = Choice { sort: Column::Cpu, descending, ..Default::default() };
-            let mut machines =
-                vec![machine("none", None), machine("low", Some(0.1)), machine("high", Some(0.9))];
+            let online = |name, cpu| MachineLine { status: "online", ..machine(name, cpu) };
+            let mut machines = vec![
+                online("none", None),
+                machine("offline", Some(0.5)),
+                online("low", Some(0.1)),
+                online("high", Some(0.9)),
+            ];
             choice.sort(&mut machines);
-            assert_eq!(machines[2].name, "none");
-            assert_eq!(machines[0].name == "high", descending);
+            let names: Vec<_> = machines.iter().map(|m| m.name.as_str()).collect();
+            let speaking = if descending { ["high", "low"] } else { ["low", "high"] };
+            assert_eq!((&names[..2], &names[2..]), (&speaking[..], &["none", "offline"][..]));
         }
+    }
+
+    #[test]
+    fn machines_of_the_same_name_are_told_apart() {
+        let machine = |id: &str, name: &str| v1::Machine {
+            id: id.to_owned(),
+            host_name: name.to_owned(),
+            ..Default::default()
+        };
+        let names = HashMap::from([("web", 2), ("db", 1)]);
+        assert_eq!(twin(&names, &machine("0123456789", "web")), "01234567");
+        assert_eq!(twin(&names, &machine("0123456789", "db")), "");
     }
 }

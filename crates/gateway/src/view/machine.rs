@@ -17,6 +17,8 @@ pub(crate) struct MachineLine {
     pub(crate) status: &'static str,
     pub(crate) since: Option<When>,
     pub(crate) seen: Option<When>,
+    /// The beginning of the id, where another machine has the same name.
+    pub(crate) twin: String,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) cpus: u32,
     pub(crate) cpu: Cell,
@@ -89,6 +91,7 @@ impl MachineLine {
             status: status_name(machine.status),
             since: millis(machine.status_since.as_ref()).map(|ms| When::new(now_ms, ms)),
             seen: millis(machine.last_seen.as_ref()).map(|ms| When::new(now_ms, ms)),
+            twin: String::new(),
             labels: labels.into_iter().collect(),
             cpus,
             cpu: Cell::new(headline.cpu_utilization, format::percent),

@@ -105,6 +105,16 @@ async fn processes_and_events_answer_for_a_moment_and_a_stretch_of_time() {
 }
 
 #[tokio::test]
+async fn the_metrics_that_can_be_asked_for_are_listed() {
+    let dashboard = Dashboard::with_machines(0).await;
+    let answer = dashboard.get("/api/v1/metrics").await.json();
+    let listed = answer["metrics"].as_array().unwrap();
+    let io = listed.iter().find(|metric| metric["name"] == "system.network.io").unwrap();
+    assert_eq!((&io["kind"], &io["unit"]), (&"counter".into(), &"By".into()));
+    assert!(io["help"].as_str().is_some_and(|help| help.len() > 10), "{io}");
+}
+
+#[tokio::test]
 async fn errors_name_the_field_and_carry_the_right_status() {
     let dashboard = Dashboard::with_machines(1).await;
     let check = async |path: &str, status: u16, code: &str, field: serde_json::Value| {

@@ -178,6 +178,11 @@ pub(crate) struct NewChannel {
     kind: String,
     address: String,
     secret: String,
+    chat: String,
+    from: String,
+    to: String,
+    username: String,
+    tls: String,
 }
 
 pub(crate) async fn channel_create(
@@ -185,15 +190,19 @@ pub(crate) async fn channel_create(
     uri: Uri,
     Fields(fields): Fields<NewChannel>,
 ) -> Response {
-    let channel = Some(new_channel(fields));
-    let outcome = shared.alerts.create_channel(v1::CreateChannelRequest { channel }).await;
+    let outcome = match new_channel(fields) {
+        Ok(channel) => {
+            let request = v1::CreateChannelRequest { channel: Some(channel) };
+            shared.alerts.create_channel(request).await.map(drop)
+        }
+        Err(problem) => Err(Status::invalid_argument(problem)),
+    };
     done(&shared, &uri, "../", outcome).await
 }
 
-/// The kinds that one address and one secret describe; the others are made by RPC.
-fn new_channel(fields: NewChannel) -> v1::Channel {
+fn new_channel(fields: NewChannel) -> Result<v1::Channel, String> {
     use v1::channel::Kind;
-    let NewChannel { name, kind, address: url, secret } = fields;
+    let NewChannel { name, kind, address: url, secret, chat, from, to, username, tls } = fields;
     let url = url.trim().to_owned();
     let kind = match kind.as_str() {
         "webhook" => Some(Kind::Webhook(v1::WebhookChannel { url, secret })),
@@ -210,9 +219,40 @@ fn new_channel(fields: NewChannel) -> v1::Channel {
             let (server_url, topic) = (server.to_owned(), topic.to_owned());
             Some(Kind::Ntfy(v1::NtfyChannel { server_url, topic, token: secret }))
         }
+        "telegram" => {
+            let chat_id = chat.trim().to_owned();
+            Some(Kind::Telegram(v1::TelegramChannel { bot_token: secret, chat_id, api_url: url }))
+        }
+        "email" => {
+            let (host, port) = mail_server(&url)?;
+            let tls = match tls.as_str() {
+                "implicit" => v1::email_channel::Tls::Implicit,
+                "none" => v1::email_channel::Tls::None,
+                _ => v1::email_channel::Tls::Starttls,
+            };
+            let to = to.split([',', ' ']).filter(|to| !to.is_empty()).map(str::to_owned);
+            Some(Kind::Email(v1::EmailChannel {
+                host,
+                port,
+                tls: tls.into(),
+                username: username.trim().to_owned(),
+                password: secret,
+                from: from.trim().to_owned(),
+                to: to.collect(),
+            }))
+        }
         _ => None,
     };
-    v1::Channel { name: name.trim().to_owned(), kind, ..Default::default() }
+    Ok(v1::Channel { name: name.trim().to_owned(), kind, ..Default::default() })
+}
+
+/// `mail.example.org` or `mail.example.org:465`; the port is 0 where none is named.
+fn mail_server(address: &str) -> Result<(String, u32), String> {
+    let Some((host, port)) = address.rsplit_once(':') else { return Ok((address.to_owned(), 0)) };
+    let port = port.parse::<u16>().map_err(|_| {
+        format!("address: expected a mail server such as mail.example.org:587, found {address:?}")
+    })?;
+    Ok((host.to_owned(), port.into()))
 }
 
 pub(crate) async fn channel_delete(
@@ -244,4 +284,38 @@ pub(crate) async fn dead_retry(
 ) -> Response {
     let outcome = shared.alerts.retry_dead_notice(v1::RetryDeadNoticeRequest { id }).await;
     done(&shared, &uri, "../../../", outcome).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_server_may_name_its_port() {
+        let check = |text: &str, host: &str, port| {
+            assert_eq!(mail_server(text), Ok((host.to_owned(), port)), "{text}");
+        };
+        check("mail.example.org", "mail.example.org", 0);
+        check("mail.example.org:465", "mail.example.org", 465);
+        let problem = mail_server("https://mail.example.org").expect_err("no port");
+        assert!(problem.starts_with("address: expected a mail server"), "{problem}");
+    }
+
+    #[test]
+    fn an_e_mail_channel_has_its_readers_one_by_one() {
+        let fields = NewChannel {
+            name: " ops ".to_owned(),
+            kind: "email".to_owned(),
+            address: "mail.example.org:465".to_owned(),
+            from: "muster@example.org".to_owned(),
+            to: "ann@example.org, bo@example.org".to_owned(),
+            tls: "implicit".to_owned(),
+            ..Default::default()
+        };
+        let channel = new_channel(fields).expect("valid");
+        let Some(v1::channel::Kind::Email(email)) = channel.kind else { panic!("no e-mail") };
+        assert_eq!((channel.name.as_str(), email.port), ("ops", 465));
+        assert_eq!(email.to, ["ann@example.org", "bo@example.org"]);
+        assert_eq!(email.tls(), v1::email_channel::Tls::Implicit);
+    }
 }
