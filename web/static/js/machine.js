@@ -150,7 +150,7 @@ async function fill() {
   for (const chart of seen) chart.visible = true;
   const asked = new Set();
   try {
-    for (const some of [seen.slice(0, 1), seen.slice(1), charts]) {
+    for (const some of [charts.slice(0, 1), seen, charts]) {
       const fresh = [...new Set(some.flatMap((chart) => chart.metrics))].filter((metric) => !asked.has(metric));
       fresh.forEach((metric) => asked.add(metric));
       await loadWindow(fresh);
