@@ -27,8 +27,9 @@ mod statsd;
 mod tally;
 
 const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
-/// Half of what a machine may have; the other half is for what it measures itself.
-const SERIES_MAX_MAX: usize = model::limits::SERIES_PER_MACHINE_MAX / 2;
+/// A quarter of what a machine may have: while names change, old layouts count beside new ones, and the
+/// machine has series of its own.
+const SERIES_MAX_MAX: usize = model::limits::SERIES_PER_MACHINE_MAX / 4;
 
 /// The section `[collector.push]`. Nobody is listened to by default.
 #[derive(Clone, Debug, Deserialize)]
@@ -166,11 +167,14 @@ impl Push {
                 _ = ticks.tick() => {
                     let batch = self.tally.frames(clock(), Instant::now());
                     self.tell();
-                    // A delivery that is behind loses an instant, no count: that goes on in the tally.
-                    if !batch.payloads.is_empty()
-                        && let Err(mpsc::error::TrySendError::Closed(_)) = batches.try_send(batch)
-                    {
-                        return;
+                    if batch.payloads.is_empty() {
+                        continue;
+                    }
+                    match batches.try_send(batch) {
+                        Ok(()) => {}
+                        // An instant is lost, no count: that goes on in the tally.
+                        Err(mpsc::error::TrySendError::Full(_)) => self.stats.add_ticks_missed(1),
+                        Err(mpsc::error::TrySendError::Closed(_)) => return,
                     }
                 }
                 Some(metrics) = self.metrics.recv() => {

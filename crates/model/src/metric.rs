@@ -153,7 +153,7 @@ metrics! {
     ACK_LATENCY = Gauge "muster.collector.ack.latency" "s";
     /// Log events that were read.
     LOG_EVENTS_READ = Counter "muster.collector.log.events" "{event}";
-    /// Log events that were dropped because they came faster than they may.
+    /// Log events that were dropped because they came faster than they may, or as datagrams for which there was no room.
     LOG_EVENTS_DROPPED = Counter "muster.collector.log.dropped" "{event}";
     /// Log files that are followed.
     LOG_FILES = Gauge "muster.collector.log.files" "{file}";

@@ -20,6 +20,8 @@ pub struct LogsConfig {
     pub containers: ContainersConfig,
     pub journald: JournaldConfig,
     pub syslog: SyslogConfig,
+    /// By flag alone: a server that is given a file must not end with an input that it does not have.
+    #[serde(skip)]
     pub stdin: StdinConfig,
 }
 
@@ -41,9 +43,8 @@ pub struct SyslogConfig {
     pub listen: SocketAddr,
 }
 
-/// The section `[collector.logs.stdin]`: what is piped into the collector, which ends with it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// What is piped into the collector, which ends with it.
+#[derive(Clone, Debug)]
 pub struct StdinConfig {
     pub enabled: bool,
     /// Where the line says none.
@@ -184,7 +185,7 @@ impl LogsConfig {
         }
         check_loopback("collector.logs.syslog.listen", self.syslog.listen)?;
         if self.stdin.service.is_empty() || self.stdin.service.len() > 255 {
-            bail!("collector.logs.stdin.service: expected 1 to 255 bytes");
+            bail!("--stdin: expected 1 to 255 bytes");
         }
         if let Some(priority) = &self.journald.priority
             && !PRIORITIES.contains(&priority.as_str())

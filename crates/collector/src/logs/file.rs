@@ -69,6 +69,8 @@ pub(super) struct Files {
     /// From before the start, and not found again yet.
     places: BTreeMap<FileId, Place>,
     scanned_at: Option<Instant>,
+    /// At the first look: whatever is there was there before us.
+    is_first_scan: bool,
     refused: BTreeSet<PathBuf>,
     clock: fn() -> UnixMillis,
 }
@@ -123,6 +125,7 @@ impl Files {
             followed: Vec::new(),
             places: files,
             scanned_at: None,
+            is_first_scan: true,
             refused: BTreeSet::new(),
             clock: || UnixMillis::from(SystemTime::now()),
         }
@@ -137,6 +140,14 @@ impl Files {
                 Err(Closed) => return,
             }
         }
+        for followed in &mut self.followed {
+            if let Some((dropped, notice)) = followed.reader.dropped((self.clock)()) {
+                outbox.add_dropped(dropped);
+                outbox.add(&mut vec![notice]);
+                outbox.mark(followed.bookmark());
+            }
+        }
+        let _ = outbox.flush();
     }
 
     /// Looks at every file once. True when there is more to read at once.
@@ -234,6 +245,7 @@ impl Files {
     /// Looks for files that are new, or that no glob leads to any more.
     fn scan(&mut self, outbox: &mut Outbox, now: Instant) {
         let is_first = self.scanned_at.replace(now).is_none();
+        self.is_first_scan = is_first;
         let mut found: Vec<(PathBuf, File, FileId, usize)> = Vec::new();
         for (section, Section { files, .. }) in self.setup.files.iter().enumerate() {
             for path in files.include.iter().flat_map(|pattern| find::glob(pattern)) {
@@ -482,12 +494,13 @@ impl Files {
         tail.truncate(read);
         let before = self.followed.iter().rfind(|other| other.path == path);
         // A file that is rotated all the time has one limit, not one for each rotation.
-        let (limit, limited_from) = match before {
-            Some(before) => (before.reader.limit().passed_on(), 0),
-            None => {
-                let length = file.metadata().map_or(0, |metadata| metadata.len());
-                (Limit::new(self.setup.events_per_second_max), length)
-            }
+        let limit = match before {
+            Some(before) => before.reader.limit().passed_on(),
+            None => Limit::new(self.setup.events_per_second_max),
+        };
+        let limited_from = match before {
+            Some(_) if !self.is_first_scan => 0,
+            _ => file.metadata().map_or(0, |metadata| metadata.len()),
         };
         let reader = Reader::new(mark, files.multiline, *of_containers, known);
         Followed {
@@ -503,7 +516,8 @@ impl Files {
             grew_at: now,
             is_detached,
             is_at_end: false,
-            read_at: now,
+            // What was written since the one before was read is no burst.
+            read_at: before.map_or(now, |before| before.read_at),
             teller: Teller::default(),
         }
     }

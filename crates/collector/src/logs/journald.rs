@@ -135,7 +135,13 @@ impl Journald {
             let length = match read {
                 // Quiet: what there is goes.
                 Err(_) => {
+                    let now = (Instant::now(), UnixMillis::from(SystemTime::now()));
+                    outbox.add(&mut self.limits.notices(SOURCE, now, outbox));
                     outbox.send().await?;
+                    // Told in a moment.
+                    if self.limits.is_exceeded() {
+                        continue;
+                    }
                     stdout.read(&mut chunk).await.unwrap_or(0)
                 }
                 Ok(read) => read.unwrap_or(0),

@@ -18,6 +18,9 @@ const BURST: Duration = Duration::from_secs(10);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Services of one source that have a limit each; further ones share one.
 const SERVICES_MAX: usize = 1_000;
+const OTHERS: &str = "(others)";
+/// Times that go back further than this go back because the clock was set.
+const CLOCK_STEP_MS: i64 = 60_000;
 
 /// Of one source. Pure: it is told how much time has passed.
 #[derive(Clone, Debug)]
@@ -115,17 +118,35 @@ impl Limits {
         if self.per_second == 0 {
             return true;
         }
+        if self.services.len() >= SERVICES_MAX && !self.services.contains_key(service) {
+            self.forget(time);
+        }
         let is_room = self.services.len() < SERVICES_MAX || self.services.contains_key(service);
-        let key = if is_room { service } else { "" };
+        let key = if is_room { service } else { OTHERS };
         if !self.services.contains_key(key) {
             self.services.insert(key.to_owned(), (time, Limit::new(self.per_second)));
         }
         let Some((at, limit)) = self.services.get_mut(key) else { return true };
-        // The time of events may go back a little; no room comes of that.
+        // The time of events may go back a little; no room comes of that. When the clock was set, it goes
+        // on from there.
         let elapsed = u64::try_from(time.0.saturating_sub(at.0)).unwrap_or(0);
-        *at = (*at).max(time);
+        let was_set = at.0.saturating_sub(time.0) > CLOCK_STEP_MS;
+        *at = if was_set { time } else { (*at).max(time) };
         limit.refill(Duration::from_millis(elapsed), true);
         limit.admits()
+    }
+
+    /// Lets go of services that were quiet for so long that they may give a whole burst again.
+    fn forget(&mut self, time: UnixMillis) {
+        let burst_ms = BURST.as_millis() as i64;
+        self.services.retain(|_, (at, limit)| {
+            limit.is_exceeded() || time.0.saturating_sub(at.0).abs() < burst_ms
+        });
+    }
+
+    /// Whether something was dropped that is not told yet.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.services.values().any(|(_, limit)| limit.is_exceeded())
     }
 
     /// What was dropped and is not told yet, of each service; now and then. Gives a line for each.
@@ -145,8 +166,7 @@ impl Limits {
     }
 
     fn take_dropped(&mut self, now: Instant) -> Vec<(String, u64)> {
-        let any = self.services.values().any(|(_, limit)| limit.is_exceeded());
-        if !any || !self.teller.is_due(now) {
+        if !self.is_exceeded() || !self.teller.is_due(now) {
             return Vec::new();
         }
         let services = self.services.iter_mut();
@@ -215,7 +235,12 @@ mod tests {
         assert!(limits.admits("quiet", at(0)));
         assert!(!limits.admits("loud", at(-5_000)), "time that goes back makes no room");
         assert!(limits.admits("loud", at(1_000)));
+        assert!(limits.admits("set back", at(0)));
+        assert!((0..9).all(|_| limits.admits("set back", at(-600_000))));
+        assert!(!limits.admits("set back", at(-600_000)));
+        assert!(limits.admits("set back", at(-599_000)), "the clock goes on from where it was set");
         let now = Instant::now();
+        assert!(limits.services.remove("set back").is_some());
         assert_eq!(limits.take_dropped(now), [("loud".to_owned(), 41)]);
         assert!(!limits.admits("loud", at(1_000)));
         assert_eq!(limits.take_dropped(now), [], "not each time");
@@ -231,5 +256,8 @@ mod tests {
         let admitted = (0..500).filter(|i| limits.admits(&format!("more-{i}"), UnixMillis(0)));
         assert_eq!(admitted.count(), 10);
         assert_eq!(limits.services.len(), SERVICES_MAX + 1);
+        // Those were quiet for a while.
+        assert!((0..500).all(|i| limits.admits(&format!("later-{i}"), UnixMillis(20_000))));
+        assert_eq!(limits.services.len(), 501, "and what the rest lost is still to be told");
     }
 }

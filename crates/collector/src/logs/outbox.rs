@@ -94,10 +94,15 @@ impl Outbox {
 
     /// As [`Outbox::flush`], without holding up the thread.
     pub(super) async fn send(&mut self) -> Result<(), Closed> {
-        match self.take() {
-            Some(batch) => self.sender.send(batch).await.map_err(|_| Closed),
-            None => Ok(()),
+        if self.batch.events.is_empty() && self.batch.bookmarks.is_empty() {
+            return Ok(());
         }
+        // The place first: whoever stops waiting loses nothing.
+        let permit = self.sender.clone().reserve_owned().await.map_err(|_| Closed)?;
+        if let Some(batch) = self.take() {
+            permit.send(batch);
+        }
+        Ok(())
     }
 
     fn take(&mut self) -> Option<LogBatch> {

@@ -23,6 +23,10 @@ const CHUNKS_MAX: usize = 4;
 /// Lines that may still get a continuation wait this long for it.
 const SETTLE_AFTER: Duration = Duration::from_millis(500);
 
+/// How long the end of the input waits for its delivery, and how often it looks.
+const DELIVERY_MAX: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 #[derive(Debug)]
 pub(super) struct Stdin {
     pub(super) service: String,
@@ -77,13 +81,36 @@ impl Stdin {
         };
         let now = UnixMillis::from(SystemTime::now());
         let mut events = Vec::new();
+        // What was taken out of the pipe cannot be read again.
+        while let Ok(chunk) = chunks.try_recv() {
+            reader.feed(&chunk, &self.parser, now, &mut events);
+        }
         reader.finish(&self.parser, now, &mut events);
         events.extend(told(&mut reader, &outbox, now));
         outbox.add(&mut events);
         let _ = outbox.send().await;
         if ended {
             tracing::info!("standard input ended");
+            self.wait_for_delivery(&stop).await;
             stop.cancel();
+        }
+    }
+
+    /// A pipe may be done before the collector is connected at all. What is not delivered then stays in
+    /// the spool.
+    async fn wait_for_delivery(&self, stop: &CancellationToken) {
+        let stats = &self.room.stats;
+        let delivered = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                if stats.connects() > 0 && stats.spool_items() == 0 {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = tokio::time::timeout(DELIVERY_MAX, delivered) => {}
         }
     }
 
@@ -139,6 +166,7 @@ mod tests {
     async fn everything_up_to_a_last_line_without_end_is_read_and_then_it_is_over() {
         let input = "one\nERROR two\n\tat a.B(C.java:1)\n".repeat(2_000) + "last";
         let stats = Arc::new(CollectorStats::default());
+        stats.add_connect();
         let room = Room { spool_bytes_max: u64::MAX, stats: Arc::clone(&stats) };
         let parser = Parser::new(TimeZone::UTC);
         let stdin = Stdin { service: "job".to_owned(), events_per_second_max: 0, room, parser };

@@ -27,6 +27,8 @@ mod frames;
 mod message;
 
 const SOURCE: &str = "syslog";
+/// How requests of web browsers begin.
+const HTTP_METHODS: [&str; 6] = ["POST ", "GET ", "PUT ", "OPTIONS ", "HEAD ", "PRI * "];
 const CONNECTIONS_MAX: usize = 64;
 const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -94,7 +96,16 @@ impl Syslog {
         let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
         let mut settle = tokio::time::interval(SETTLE_AFTER);
         settle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Of the connection whose turn it is.
+        let mut piece = Piece::new().into_iter();
         loop {
+            while !outbox.is_full()
+                && let Some((message, cut)) = piece.next()
+            {
+                if entry.take_in(&message, cut, &mut outbox).is_err() {
+                    return;
+                }
+            }
             let may_take = room.is_there() && !outbox.is_full();
             let outcome = tokio::select! {
                 () = stop.cancelled() => break,
@@ -107,10 +118,12 @@ impl Syslog {
                     // Of an answer that could not be delivered; there are none.
                     Err(_) => Ok(()),
                 },
-                Some(piece) = pieces.recv(), if may_take => {
-                    let mut messages = piece.iter();
-                    messages.try_for_each(|(message, cut)| entry.take_in(message, *cut, &mut outbox))
+                Some(next) = pieces.recv(), if may_take && piece.len() == 0 => {
+                    piece = next.into_iter();
+                    Ok(())
                 }
+                // As soon as there is a place, not at the next beat.
+                sent = outbox.send(), if outbox.is_full() => sent,
                 accepted = tcp.accept(), if connections.len() < CONNECTIONS_MAX => {
                     match accepted {
                         Ok((stream, _)) => drop(connections.spawn(read(stream, sender.clone()))),
@@ -129,7 +142,8 @@ impl Syslog {
         // What was received is not received again.
         connections.shutdown().await;
         drop(sender);
-        while let Some(piece) = pieces.recv().await {
+        let mut next = Some(piece);
+        while let Some(piece) = next {
             for (message, cut) in piece {
                 if entry.take_in(&message, cut, &mut outbox).is_err() {
                     return;
@@ -138,6 +152,7 @@ impl Syslog {
                     return;
                 }
             }
+            next = pieces.recv().await.map(Piece::into_iter);
         }
         let _ = entry.settle(&mut outbox);
         let _ = outbox.send().await;
@@ -148,7 +163,7 @@ impl Entry {
     fn take_in(&mut self, message: &[u8], cut: bool, outbox: &mut Outbox) -> Result<(), Closed> {
         let now = UnixMillis::from(SystemTime::now());
         let text = String::from_utf8_lossy(message);
-        let text = safe(&text);
+        let text = safe(text.trim_end_matches(['\n', '\r', '\0']));
         let (known, text) = message::read(&text, &self.parser, now);
         if text.trim().is_empty() {
             return Ok(());
@@ -182,10 +197,16 @@ impl Entry {
 async fn read(mut stream: TcpStream, pieces: mpsc::Sender<Piece>) {
     let mut frames = Frames::default();
     let mut chunk = vec![0; CHUNK_BYTES];
+    let mut is_first = true;
     loop {
         // Room first: what was received and not handed on would be lost when it ends.
         let Ok(permit) = pieces.reserve().await else { return };
         let length = stream.read(&mut chunk).await.unwrap_or(0);
+        // A page in a browser can make one of these to any port, and write what it likes below.
+        let is_request = |method: &&str| chunk[..length].starts_with(method.as_bytes());
+        if std::mem::take(&mut is_first) && HTTP_METHODS.iter().any(is_request) {
+            return;
+        }
         let mut piece = Piece::new();
         let mut each = |message: &[u8], cut: bool| piece.push((message.to_vec(), cut));
         match length {

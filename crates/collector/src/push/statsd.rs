@@ -54,7 +54,7 @@ fn take_in_line(
 ) -> Result<(), &'static str> {
     let line = line::read(text)?;
     let metric = tally::metric_name(line.name)
-        .ok_or("expected a name of 1 to 248 bytes that does not begin with \"muster.\"")?;
+        .ok_or("expected a name of 1 to 248 bytes that does not begin with muster., system., hw. or container.")?;
     // Whatever a program sends has a service: so it is never taken for what the machine measured.
     let tags = line.tags.iter().map(|(name, value)| match *name {
         "service" => ("service.name", *value),

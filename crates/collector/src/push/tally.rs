@@ -21,7 +21,12 @@ const VALUES_MAX: usize = 1_000;
 /// Members of one set and window that are told apart.
 const MEMBERS_MAX: usize = 10_000;
 /// Series of one layout: a new name changes a small layout, not all.
-const LAYOUT_MAX: usize = 256;
+const LAYOUT_MAX: usize = 128;
+/// Between two changes of layouts. The server counts the series of every layout that was used in the last
+/// five minutes: names that change all the time must not use up what the machine itself needs.
+const RESHAPE_EVERY: Duration = Duration::from_secs(10);
+/// How names begin that no program may send.
+const OURS: [&str; 4] = ["muster.", "system.", "hw.", "container."];
 const QUANTILES: [(f64, &str); 4] = [(0.5, "0.5"), (0.95, "0.95"), (0.99, "0.99"), (1.0, "1")];
 
 /// One metric with its labels.
@@ -30,8 +35,11 @@ type Name = (Box<str>, Labels);
 #[derive(Debug)]
 pub(super) struct Tally {
     series_max: usize,
+    slots: HashMap<Name, Slot>,
     sheets: Vec<Sheet>,
-    places: HashMap<Name, (usize, usize)>,
+    /// Series that are in no sheet yet.
+    young: Vec<Name>,
+    reshaped_at: Option<Instant>,
     distributions: HashMap<Name, Distribution>,
     sets: HashMap<Name, HashSet<u64>>,
     window_began: Instant,
@@ -40,16 +48,16 @@ pub(super) struct Tally {
 }
 
 /// Series of one layout.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sheet {
-    slots: Vec<Slot>,
-    /// Absent when the slots have changed.
-    layout: Option<Layout>,
+    names: Vec<Name>,
+    layout: Layout,
 }
 
 #[derive(Debug)]
 struct Slot {
-    series: Series,
+    kind: Kind,
+    unit: Box<str>,
     value: f64,
     /// A counter that is summed up here begins with 0, so that its first increase can be seen.
     begins: bool,
@@ -69,8 +77,10 @@ impl Tally {
     pub(super) fn new(series_max: usize, now: Instant) -> Self {
         Self {
             series_max,
+            slots: HashMap::new(),
             sheets: Vec::new(),
-            places: HashMap::new(),
+            young: Vec::new(),
+            reshaped_at: None,
             distributions: HashMap::new(),
             sets: HashMap::new(),
             window_began: now,
@@ -180,7 +190,7 @@ impl Tally {
     }
 
     pub(super) fn series(&self) -> usize {
-        self.places.len()
+        self.slots.len()
     }
 
     /// Everything as it is now.
@@ -189,22 +199,21 @@ impl Tally {
             self.window_began = now;
             self.close_window(now);
         }
-        self.forget(now);
+        self.reshape(now);
         let mut batch = Batch::default();
-        for sheet in &mut self.sheets {
-            let series = || sheet.slots.iter().map(|slot| slot.series.clone()).collect();
-            if sheet.layout.is_none() {
-                // Names were checked when they came in.
-                sheet.layout = Layout::new(series()).ok();
-            }
-            let Some(layout) = &sheet.layout else { continue };
-            let values =
-                sheet.slots.iter_mut().map(|slot| match std::mem::take(&mut slot.begins) {
-                    true => 0.0,
-                    false => slot.value,
-                });
-            let frame = Frame { time, layout: layout.id(), values: values.collect() };
-            batch.payloads.push(Payload::Frame(frame));
+        for Sheet { names, layout } in &self.sheets {
+            let value = |name| match self.slots.get_mut(name) {
+                Some(slot) => {
+                    if std::mem::take(&mut slot.begins) {
+                        0.0
+                    } else {
+                        slot.value
+                    }
+                }
+                None => f64::NAN,
+            };
+            let values = names.iter().map(value).collect();
+            batch.payloads.push(Payload::Frame(Frame { time, layout: layout.id(), values }));
             batch.layouts.push(layout.clone());
         }
         batch
@@ -238,50 +247,68 @@ impl Tally {
         self.sets = sets;
     }
 
-    fn forget(&mut self, now: Instant) {
-        let is_old = |slot: &Slot| now.saturating_duration_since(slot.touched) >= FORGET_AFTER;
-        for at in 0..self.sheets.len() {
-            let sheet = &mut self.sheets[at];
-            if !sheet.slots.iter().any(is_old) {
-                continue;
-            }
-            sheet.layout = None;
-            for slot in sheet.slots.extract_if(.., |slot| is_old(slot)) {
-                self.places.remove(&(slot.series.metric, slot.series.labels));
-            }
-            for (place, slot) in sheet.slots.iter().enumerate() {
-                let name = (slot.series.metric.clone(), slot.series.labels.clone());
-                self.places.insert(name, (at, place));
+    /// Takes in what is new and lets go of what is old, now and then: at most one layout changes; others
+    /// come or go whole.
+    fn reshape(&mut self, now: Instant) {
+        let is_due = |at| now.saturating_duration_since(at) >= RESHAPE_EVERY;
+        if !self.reshaped_at.is_none_or(is_due) {
+            return;
+        }
+        let slots = &mut self.slots;
+        let is_old = |slots: &HashMap<Name, Slot>, name: &Name| {
+            let age = |slot: &Slot| now.saturating_duration_since(slot.touched);
+            slots.get(name).is_none_or(|slot| age(slot) >= FORGET_AFTER)
+        };
+        // All of it is old: that changes no layout.
+        let is_gone = |sheet: &mut Sheet| sheet.names.iter().all(|name| is_old(slots, name));
+        let gone: Vec<Sheet> = self.sheets.extract_if(.., is_gone).collect();
+        for name in gone.iter().flat_map(|sheet| &sheet.names) {
+            slots.remove(name);
+        }
+        let old = |sheet: &Sheet| sheet.names.iter().filter(|name| is_old(slots, name)).count();
+        let oldest = (0..self.sheets.len()).max_by_key(|at| old(&self.sheets[*at]));
+        let oldest = oldest.filter(|at| old(&self.sheets[*at]) > 0);
+        if oldest.is_none() && self.young.is_empty() {
+            return;
+        }
+        self.reshaped_at = Some(now);
+        let has_room = |sheet: &Sheet| sheet.names.len() < LAYOUT_MAX;
+        let changed = oldest.or_else(|| self.sheets.iter().position(has_room));
+        let mut names = changed.map(|at| self.sheets.remove(at).names).unwrap_or_default();
+        let gone: Vec<Name> = names.extract_if(.., |name| is_old(slots, name)).collect();
+        for name in &gone {
+            slots.remove(name);
+        }
+        names.append(&mut self.young);
+        for names in names.chunks(LAYOUT_MAX) {
+            let series = names.iter().filter_map(|name| {
+                let Slot { kind, unit, .. } = slots.get(name)?;
+                let (metric, labels) = name.clone();
+                Some(Series { metric, labels, kind: *kind, unit: unit.clone() })
+            });
+            // Names were checked when they came in.
+            if let Ok(layout) = Layout::new(series.collect()) {
+                self.sheets.push(Sheet { names: names.to_vec(), layout });
             }
         }
     }
 
     /// The place of a series; `None`, counted, when there is no room or it is of another kind.
     fn slot(&mut self, series: Series, now: Instant) -> Option<&mut Slot> {
-        let name = (series.metric.clone(), series.labels.clone());
-        let (sheet, at) = match self.places.get(&name) {
-            Some(place) => *place,
-            None if self.places.len() >= self.series_max => {
+        let Series { metric, labels, kind, unit } = series;
+        let name = (metric, labels);
+        if !self.slots.contains_key(&name) {
+            if self.slots.len() >= self.series_max {
                 self.refused += 1;
                 return None;
             }
-            None => {
-                let sheet = self.sheets.iter().position(|sheet| sheet.slots.len() < LAYOUT_MAX);
-                let sheet = sheet.unwrap_or_else(|| {
-                    self.sheets.push(Sheet::default());
-                    self.sheets.len() - 1
-                });
-                let Sheet { slots, layout } = &mut self.sheets[sheet];
-                *layout = None;
-                let begins = series.kind == Kind::Counter;
-                slots.push(Slot { series: series.clone(), value: 0.0, begins, touched: now });
-                let place = (sheet, slots.len() - 1);
-                self.places.insert(name, place);
-                place
-            }
-        };
-        let slot = &mut self.sheets[sheet].slots[at];
-        if slot.series.kind != series.kind {
+            let begins = kind == Kind::Counter;
+            let slot = Slot { kind, unit, value: 0.0, begins, touched: now };
+            self.slots.insert(name.clone(), slot);
+            self.young.push(name.clone());
+        }
+        let slot = self.slots.get_mut(&name)?;
+        if slot.kind != kind {
             self.refused += 1;
             return None;
         }
@@ -302,8 +329,8 @@ impl Tally {
 pub(super) fn metric_name(text: &str) -> Option<Box<str>> {
     let known = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
     let name: String = text.chars().map(known).collect();
-    // Those are ours.
-    let is_ours = name.starts_with("muster.");
+    // Those are what the machine measures itself; headlines and rules go by them.
+    let is_ours = OURS.iter().any(|prefix| name.starts_with(prefix));
     let fits = (1..=model::limits::METRIC_NAME_BYTES_MAX - ".bucket".len()).contains(&name.len());
     (fits && !is_ours).then(|| name.into())
 }
@@ -402,22 +429,52 @@ mod tests {
         assert_eq!(left, [("old.299".to_owned(), 2.0)].into());
         tally.set(gauge("old.299"), 3.0, end);
         tally.set(gauge("new"), 4.0, end);
-        let after = values(&tally.frames(TIME, end));
+        let after = values(&tally.frames(TIME, end + RESHAPE_EVERY));
         assert_eq!(after, [("old.299".to_owned(), 3.0), ("new".to_owned(), 4.0)].into());
+        assert_eq!(tally.series(), 2);
     }
 
     #[test]
     fn a_new_series_changes_one_small_layout() {
         let now = Instant::now();
         let mut tally = Tally::new(1_000, now);
-        for i in 0..600 {
+        for i in 0..300 {
             tally.set(gauge(&format!("g.{i}")), 1.0, now);
         }
+        let ids = |layouts: &[Layout]| layouts.iter().map(Layout::id).collect::<HashSet<_>>();
         let before = tally.frames(TIME, now).layouts;
         tally.set(gauge("one.more"), 1.0, now);
-        let after = tally.frames(TIME, now).layouts;
-        let changed = before.iter().zip(&after).filter(|(a, b)| a.id() != b.id()).count();
-        assert_eq!((before.len(), after.len(), changed), (3, 3, 1));
+        assert_eq!(ids(&tally.frames(TIME, now).layouts), ids(&before), "not at once again");
+        let after = tally.frames(TIME, now + RESHAPE_EVERY).layouts;
+        assert_eq!((before.len(), after.len()), (3, 3));
+        assert_eq!(ids(&after).difference(&ids(&before)).count(), 1);
+    }
+
+    /// As the server counts: the series of every layout that had a frame in the last five minutes.
+    fn series_in_use(used: &HashMap<model::LayoutId, (usize, u64)>, second: u64) -> usize {
+        used.values().filter(|(_, at)| second - at < 300).map(|(series, _)| series).sum()
+    }
+
+    #[test]
+    fn names_that_change_all_the_time_leave_room_for_the_machines_own_series() {
+        for (series_max, new_per_second) in [(2_000, 1), (5_000, 1), (5_000, 40), (5_000, 200)] {
+            let start = Instant::now();
+            let mut tally = Tally::new(series_max, start);
+            let mut used = HashMap::new();
+            let mut most = 0;
+            for second in 0..900 {
+                let now = start + Duration::from_secs(second);
+                for i in 0..new_per_second {
+                    tally.set(gauge(&format!("s{second}.{i}")), 1.0, now);
+                }
+                for layout in tally.frames(TIME, now).layouts {
+                    used.insert(layout.id(), (layout.len(), second));
+                }
+                most = most.max(series_in_use(&used, second));
+            }
+            assert!(most <= 15_000, "{series_max}, {new_per_second} a second: {most}");
+            assert!(tally.series() <= series_max && tally.series() > 0);
+        }
     }
 
     #[test]
@@ -464,7 +521,9 @@ mod tests {
         let name = |text: &str| metric_name(text).map(String::from);
         assert_eq!(name("api.request-time/ü").as_deref(), Some("api.request_time__"));
         assert_eq!(name(""), None);
-        assert_eq!(name("muster.log.events"), None, "ours");
+        for ours in ["muster.log.events", "system.cpu.utilization", "hw.x", "container.cpu.usage"] {
+            assert_eq!(name(ours), None, "{ours}");
+        }
         assert_eq!(name(&"x".repeat(300)), None);
         let labels = labels([("a b", "1"), ("a_b", "2"), ("", "3"), ("k", "")]).expect("few");
         assert_eq!(labels, Labels::of([("a_b", "1")]));

@@ -509,6 +509,42 @@ fn what_was_written_while_nobody_read_is_no_flood() {
 }
 
 #[test]
+fn what_was_rotated_while_nobody_read_is_no_flood() {
+    let mut desk = limited(&["*.log"], 10);
+    desk.write_to("app.log", 5);
+    desk.look();
+    // The collector is away; both the renamed file and its successor hold more than a burst.
+    desk.reading = None;
+    desk.write_to("app.log", 500);
+    desk.rename("app.log", "app.log.1");
+    desk.write_to("app.log", 500);
+    desk.start();
+    desk.check();
+}
+
+#[test]
+fn what_was_copied_and_truncated_while_the_server_was_away_is_no_flood() {
+    let mut desk = limited(&["*.log"], 10);
+    desk.write_to("app.log", 5);
+    desk.look();
+    let set_bytes = |desk: &mut Desk, bytes: u64| {
+        let (files, _, _) = desk.reading.as_mut().expect("it runs");
+        files.setup.room.spool_bytes_max = 100;
+        files.setup.room.stats.set_spool_bytes(bytes);
+    };
+    set_bytes(&mut desk, 101);
+    desk.look();
+    desk.write_to("app.log", 4_000);
+    desk.copy_and_truncate("app.log", "app.log.1");
+    desk.write_to("app.log", 500);
+    desk.now += Duration::from_secs(600);
+    set_bytes(&mut desk, 100);
+    // The successor was quiet for so long that it does not wait for the last line of the copy.
+    desk.is_unordered = true;
+    desk.check();
+}
+
+#[test]
 fn what_a_container_writes_is_its_own_across_kills() {
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad0159f86d081884c7d659a2feaa0c55ad015";
     for kills in [false, true] {

@@ -81,6 +81,18 @@ async fn messages_come_over_udp_and_over_tcp_in_both_framings() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_browser_is_hung_up_on() {
+    let mut desk = start(0);
+    let mut page = TcpStream::connect(desk.address).await.expect("connects");
+    let request = b"POST / HTTP/1.1\r\nhost: x\r\n\r\n<11>1 - - forged - - - by a page\n";
+    page.write_all(request).await.expect("sent");
+    let hung_up = tokio::time::timeout(PATIENCE, page.read(&mut [0; 8])).await.expect("in time");
+    assert!(matches!(hung_up, Ok(0) | Err(_)));
+    desk.udp(["<14>1 - - api - - - good\r\n\0".to_owned()]).await;
+    assert_eq!(shown(&desk.events(1).await[0]), "9 api good");
+}
+
+#[tokio::test]
 async fn a_flood_is_limited_for_its_service_alone_and_told() {
     let mut desk = start(5);
     let flood = "<14>1 - - loud - - - noise\n".repeat(400) + "<14>1 - - quiet - - - word\n";

@@ -30,7 +30,7 @@ pub(super) fn take_in(
                 tally.refuse(1);
                 problem.get_or_insert_with(|| {
                     let shown: String = metric.name.chars().take(80).collect();
-                    format!("metric name: expected 1 to 248 bytes that do not begin with \"muster.\", found {shown:?}")
+                    format!("metric name: expected 1 to 248 bytes that do not begin with muster., system., hw. or container., found {shown:?}")
                 });
                 continue;
             };
