@@ -1,0 +1,134 @@
+//! What it costs to read a log file: the real `muster-collector` on a real file, delivering to a server in
+//! this process that acknowledges everything.
+//!
+//! `cargo bench -p collector --bench tail -- [MEBIBYTES]`
+
+use std::io::{BufWriter, Write as _};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use proto::v1;
+use proto::v1::aggregator_message::Kind as Answer;
+use proto::v1::collector_message::Kind;
+use proto::v1::collector_service_server::{CollectorService, CollectorServiceServer};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// Counts what comes.
+#[derive(Clone, Default)]
+struct Counter(Arc<AtomicU64>);
+
+#[tonic::async_trait]
+impl CollectorService for Counter {
+    type ConnectStream = ReceiverStream<Result<v1::AggregatorMessage, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::CollectorMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let mut incoming = request.into_inner();
+        let (answers, stream) = mpsc::channel(64);
+        let counter = self.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = incoming.message().await {
+                let answer = match message.kind {
+                    Some(Kind::Hello(_)) => {
+                        Answer::Welcome(v1::Welcome { protocol_version: 1, ..Default::default() })
+                    }
+                    Some(Kind::Layout(_) | Kind::Goodbye(_)) | None => continue,
+                    Some(kind) => {
+                        if let Kind::LogBatch(batch) = kind {
+                            counter.0.fetch_add(batch.events.len() as u64, Relaxed);
+                        }
+                        let range = v1::SeqRange { first: message.seq, last: message.seq };
+                        Answer::Ack(v1::Ack { ranges: vec![range] })
+                    }
+                };
+                let message = v1::AggregatorMessage { kind: Some(answer) };
+                if answers.send(Ok(message)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// About 200 bytes, as web services write them.
+fn line(number: u64) -> String {
+    let (user, ms, bytes) = (number % 50_021, number % 397, number % 100_003);
+    let second = number / 1_000 % 60;
+    format!(
+        "2026-11-20T20:59:{second:02}.{:03}Z INFO http.server GET /api/v2/orders/{user}/details?page={}&size=50 status=200 duration={ms}ms bytes={bytes} agent=\"muster-bench/1.0 (linux; x86_64)\" remote=192.168.1.{} n={number}\n",
+        number % 1_000,
+        number % 40,
+        number % 250,
+    )
+}
+
+/// User and system time of a process.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+#[tokio::main]
+async fn main() {
+    let mebibytes = std::env::args().filter_map(|arg| arg.parse::<u64>().ok()).next();
+    let bytes_wanted = mebibytes.unwrap_or(512) * MEBIBYTE;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = dir.path().join("app.log");
+    let mut file = BufWriter::new(std::fs::File::create(&log).expect("created"));
+    let (mut bytes, mut lines) = (0u64, 0u64);
+    while bytes < bytes_wanted {
+        let line = line(lines);
+        file.write_all(line.as_bytes()).expect("written");
+        bytes += line.len() as u64;
+        lines += 1;
+    }
+    file.flush().expect("written");
+    let config = format!(
+        "[collector.logs]\nevents_per_second_max = 0\n[[collector.logs.files]]\ninclude = [{log:?}]\nstart = \"beginning\"\n[log]\nfilter = \"warn\"\n"
+    );
+    std::fs::write(dir.path().join("muster.toml"), config).expect("written");
+
+    let counter = Counter::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = tonic::transport::Server::builder()
+        .add_service(CollectorServiceServer::new(counter.clone()))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(server);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster-collector"));
+    command.args(["--aggregator", &format!("http://{address}")]);
+    command.arg("--config").arg(dir.path().join("muster.toml"));
+    command.arg("--state-dir").arg(dir.path().join("state"));
+    let mut collector = command.stdin(Stdio::null()).spawn().expect("starts");
+    let began = Instant::now();
+    while counter.0.load(Relaxed) < lines {
+        assert!(
+            began.elapsed() < Duration::from_secs(900),
+            "{} of {lines}",
+            counter.0.load(Relaxed)
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (elapsed, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds(collector.id()));
+    collector.kill().expect("is ours to kill");
+    collector.wait().expect("is ours to wait for");
+    let mib = bytes as f64 / MEBIBYTE as f64;
+    println!(
+        "{lines} lines of {:.0} bytes: {elapsed:.1} s, {:.0} MiB/s, {:.0} k events/s; the collector used {cpu:.1} CPU s: {:.0} MiB and {:.0} k events for each",
+        bytes as f64 / lines as f64,
+        mib / elapsed,
+        lines as f64 / elapsed / 1e3,
+        mib / cpu,
+        lines as f64 / cpu / 1e3,
+    );
+}
