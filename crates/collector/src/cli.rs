@@ -50,6 +50,9 @@ pub struct Args {
     /// Send what is piped in as log events of this service, and end with it
     #[arg(long, value_name = "SERVICE", num_args = 0..=1, default_missing_value = "stdin", env = "MUSTER_STDIN")]
     stdin: Option<String>,
+    /// File of the authority (PEM) that an aggregator at https:// is known by, instead of the system's
+    #[arg(long, value_name = "FILE", env = "MUSTER_CA")]
+    ca: Option<PathBuf>,
     /// Time between readings, unless the aggregator asks for another: 250ms, 1s, 1m [default: 1s]
     #[arg(long, value_name = "TIME", env = "MUSTER_INTERVAL")]
     interval: Option<Span>,
@@ -78,6 +81,8 @@ enum LogFormat {
 struct File {
     collector: Config,
     log: Log,
+    #[serde(rename = "tls")]
+    _tls: Option<IgnoredAny>,
     #[serde(rename = "access")]
     _access: Option<IgnoredAny>,
     #[serde(rename = "storage")]
@@ -115,6 +120,7 @@ impl Args {
             config.logs.stdin.enabled = true;
             config.logs.stdin.service = service;
         }
+        config.tls.ca = self.ca.or(config.tls.ca);
         config.interval = self.interval.unwrap_or(config.interval);
         log.format = match self.log_format {
             Some(LogFormat::Human) => Format::Human,

@@ -36,6 +36,8 @@ pub struct Config {
     /// What this collector proves itself with.
     pub token: Option<Secret>,
     pub token_file: Option<PathBuf>,
+    /// How to know an aggregator at `https://`.
+    pub tls: daemon::tls::ClientConfig,
     pub spool: SpoolConfig,
     pub probes: ProbesConfig,
     pub logs: LogsConfig,
@@ -105,6 +107,7 @@ impl Default for Config {
             aggregators: Vec::new(),
             token: None,
             token_file: None,
+            tls: daemon::tls::ClientConfig::default(),
             spool: SpoolConfig::default(),
             probes: ProbesConfig::default(),
             logs: LogsConfig::default(),
@@ -169,7 +172,11 @@ impl Config {
             (None, Some(path)) => Some(read_token(path)?),
             (None, None) => None,
         };
-        Target::urls(&self.aggregators, token)
+        let target = Target::urls(&self.aggregators, token)?;
+        match target.needs_tls() {
+            true => Ok(target.with_tls(daemon::tls::Client::open("collector.tls", &self.tls)?)),
+            false => Ok(target),
+        }
     }
 
     /// # Errors

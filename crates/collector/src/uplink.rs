@@ -195,14 +195,15 @@ impl fmt::Debug for Uplink {
 /// Where one attempt goes.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
-    Url(tonic::transport::Uri),
+    /// With what an address at `https://` is known by.
+    Url(tonic::transport::Uri, Option<daemon::tls::Client>),
     Link(Link),
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => url.fmt(f),
+            Self::Url(url, _) => url.fmt(f),
             Self::Link(_) => f.write_str("in this process"),
         }
     }

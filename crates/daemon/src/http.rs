@@ -1,5 +1,5 @@
 //! One port for everything: HTTP/1.1 with WebSocket, and HTTP/2 without TLS for gRPC, told apart by the
-//! first bytes.
+//! first bytes. Over TLS when there is a certificate.
 //!
 //! The accept loop is our own because `axum::serve` bounds neither the number of connections nor the time
 //! that a client may take to send its request head.
@@ -16,16 +16,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 use tower::util::MapRequestLayer;
 
 use crate::hint::WithHint as _;
+use crate::tls::Listener;
 
 mod metrics;
+mod plain;
 mod preface;
 
 pub use metrics::Metrics;
@@ -84,6 +88,7 @@ pub struct Server {
     connections_max: usize,
     head_timeout: Duration,
     grace: Duration,
+    tls: Option<Listener>,
     metrics: Metrics,
 }
 
@@ -110,6 +115,7 @@ impl Server {
             connections_max: CONNECTIONS_MAX,
             head_timeout: HEAD_TIMEOUT,
             grace: GRACE,
+            tls: None,
             metrics: Metrics::default(),
         })
     }
@@ -123,6 +129,16 @@ impl Server {
     #[must_use]
     pub fn with_grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
+    }
+
+    /// Serves over TLS alone, when there is something to prove itself with.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Listener>) -> Self {
+        Self { tls, ..self }
+    }
+
+    pub fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     #[must_use]
@@ -147,6 +163,9 @@ impl Server {
         let slots = Arc::new(Semaphore::new(self.connections_max));
         let abort = CancellationToken::new();
         let mut connections = JoinSet::new();
+        if let Some(tls) = &self.tls {
+            connections.spawn(tls.clone().follow(shutdown.clone()));
+        }
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -158,7 +177,9 @@ impl Server {
             let connection = Connection {
                 builder: Arc::clone(&builder),
                 router: router.clone(),
-                peer: Peer { address: peer, tls: false },
+                peer: Peer { address: peer, tls: self.tls.is_some() },
+                tls: self.tls.clone(),
+                metrics: self.metrics.clone(),
                 head_timeout: self.head_timeout,
                 shutdown: shutdown.clone(),
                 abort: abort.clone(),
@@ -245,6 +266,8 @@ struct Connection {
     builder: Arc<auto::Builder<TokioExecutor>>,
     router: Router,
     peer: Peer,
+    tls: Option<Listener>,
+    metrics: Metrics,
     head_timeout: Duration,
     shutdown: CancellationToken,
     abort: CancellationToken,
@@ -257,14 +280,42 @@ impl Connection {
             return;
         }
         // hyper's own timeout begins once it knows the version, which a silent client never tells.
-        tokio::select! {
-            () = self.shutdown.cancelled() => return,
-            known = tokio::time::timeout(self.head_timeout, preface::arrived(&stream)) => {
-                if !matches!(known, Ok(Ok(true))) {
-                    return;
+        let (begun, shutdown) = (self.begin(stream), self.shutdown.clone());
+        let begun = tokio::select! {
+            () = shutdown.cancelled() => return,
+            begun = tokio::time::timeout(self.head_timeout, begun) => begun,
+        };
+        match begun {
+            Ok(Ok(Some(Begun::Plain(stream)))) => self.http(stream).await,
+            Ok(Ok(Some(Begun::Tls(stream)))) => self.http(*stream).await,
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(error)) => {
+                if self.tls.is_some() {
+                    self.metrics.handshake_failed();
                 }
+                tracing::debug!(%error, peer = %self.peer.address, "connection refused");
             }
         }
+    }
+
+    /// The connection, once its protocol is known. `None` when there is nothing to serve.
+    async fn begin(&self, stream: TcpStream) -> io::Result<Option<Begun>> {
+        let Some(tls) = &self.tls else {
+            let arrived = preface::arrived(&stream).await?;
+            return Ok((arrived != preface::Arrived::Nothing).then_some(Begun::Plain(stream)));
+        };
+        if !preface::is_tls(&stream).await? {
+            plain::answer(stream).await?;
+            return Err(io::Error::other("the client does not speak TLS"));
+        }
+        let stream = tls.accept(stream).await?;
+        Ok(preface::read(stream).await?.map(|stream| Begun::Tls(Box::new(stream))))
+    }
+
+    async fn http<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let peer = self.peer;
         let knows_peer = MapRequestLayer::new(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
@@ -287,6 +338,12 @@ impl Connection {
             tracing::debug!(error, "connection ended");
         }
     }
+}
+
+/// A connection whose protocol is known.
+enum Begun {
+    Plain(TcpStream),
+    Tls(Box<preface::Rewound<TlsStream<TcpStream>>>),
 }
 
 #[cfg(test)]

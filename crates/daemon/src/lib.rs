@@ -9,6 +9,7 @@ pub mod hint;
 pub mod logging;
 pub mod shutdown;
 pub mod systemd;
+pub mod tls;
 
 #[cfg(feature = "http")]
 pub mod grpc;

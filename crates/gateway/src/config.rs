@@ -13,11 +13,17 @@ pub struct Config {
     /// Origins besides the server's own that may open the WebSocket: `https://dash.example.org`.
     /// Needed only behind a proxy that rewrites the `Host` header.
     pub allowed_origins: Vec<String>,
+    /// How to know an aggregator at `https://`; used by a gateway of its own.
+    pub tls: daemon::tls::ClientConfig,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { viewers_max: 1024, allowed_origins: Vec::new() }
+        Self {
+            viewers_max: 1024,
+            allowed_origins: Vec::new(),
+            tls: daemon::tls::ClientConfig::default(),
+        }
     }
 }
 

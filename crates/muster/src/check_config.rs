@@ -27,6 +27,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn check(config: &Config) -> anyhow::Result<()> {
     daemon::logging::check(&config.log.filter).context("log.filter")?;
     config.access.check()?;
+    daemon::tls::Listener::open(&config.tls)?;
+    daemon::tls::Client::open("gateway.tls", &config.gateway.tls)?;
+    daemon::tls::Client::open("collector.tls", &config.collector.tls)?;
     config.aggregator.check()?;
     config.alerts.check()?;
     if let Some(path) = &config.alerts.rules_file {
@@ -73,6 +76,15 @@ mod tests {
         refused(
             "[collector]\naggregators = ['foo']",
             "aggregator: expected an address such as \"http://host:7071\", found \"foo\"",
+        );
+        refused("[tls]\ncertificate = '/c.pem'", "tls.key: is missing beside tls.certificate");
+        refused(
+            "[tls]\ncertificate = '/nonexistent/c.pem'\nkey = '/k.pem'",
+            "tls.certificate: /nonexistent/c.pem: there is no such file",
+        );
+        refused(
+            "[collector.tls]\nca = '/nonexistent/ca.pem'",
+            "collector.tls.ca: /nonexistent/ca.pem: there is no such file",
         );
         refused("[aggregator.query]\ntimeout = '0s'", "aggregator.query.timeout: expected more");
         refused("[alerts.notify]\nqueue_max = 0", "alerts.notify.queue_max: expected at least 1");

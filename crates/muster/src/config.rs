@@ -11,6 +11,7 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) log: Log,
+    pub(crate) tls: daemon::tls::ListenerConfig,
     pub(crate) access: ::access::Config,
     pub(crate) storage: storage::Config,
     pub(crate) aggregator: ::aggregator::Config,

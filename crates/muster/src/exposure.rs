@@ -21,6 +21,16 @@ pub(crate) fn is_guarded(listen: SocketAddr, auth: Auth, insecure: bool) -> bool
     guarded
 }
 
+/// Says once that others can read along, and how to change that.
+pub(crate) fn warn_in_clear(listen: SocketAddr, tls: bool) {
+    if !tls && !listen.ip().to_canonical().is_loopback() {
+        tracing::info!(
+            listen = %listen,
+            "what goes over the network is not encrypted; hint: set tls.certificate and tls.key, or let a proxy do it"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

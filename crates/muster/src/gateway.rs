@@ -9,6 +9,7 @@ use axum::http::HeaderValue;
 use daemon::grpc;
 use daemon::health::Readiness;
 use daemon::hint::WithHint as _;
+use daemon::tls::Client;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -48,6 +49,9 @@ pub(crate) struct Args {
     /// File with the token that the gateway proves itself with to the aggregator; it may do everything
     #[arg(long, value_name = "FILE", env = "MUSTER_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// File of the authority (PEM) that an aggregator at https:// is known by, instead of the system's
+    #[arg(long, value_name = "FILE", env = "MUSTER_CA")]
+    ca: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -56,7 +60,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let shutdown = daemon::shutdown::on_signal();
     let mut serving = Serving::bind("gateway", args.listen, &config, args.insecure_no_auth)?;
-    let channel = channel(&args.aggregator)?;
+    let tls = daemon::tls::ClientConfig {
+        ca: args.ca.or_else(|| config.gateway.tls.ca.clone()),
+        ..config.gateway.tls.clone()
+    };
+    let channel = channel(&args.aggregator, Client::open("gateway.tls", &tls)?)?;
     let upstream = serving.health.component("aggregator");
     let token = token(args.token_file.as_deref(), &config.access)?;
     let proven = token.is_some();
@@ -104,14 +112,14 @@ fn token(file: Option<&Path>, config: &access::Config) -> anyhow::Result<Option<
 
 /// A channel that connects when it is first used and again whenever it must: the gateway starts and stays
 /// whether or not the aggregator is there.
-fn channel(url: &str) -> anyhow::Result<Channel> {
+fn channel(url: &str, tls: Client) -> anyhow::Result<Channel> {
     let invalid = || {
         format!("--aggregator: expected an address such as http://127.0.0.1:7071, found {url:?}")
     };
     let endpoint = Endpoint::from_shared(url.to_owned()).with_context(invalid)?;
     let scheme = endpoint.uri().scheme_str();
-    if scheme != Some("http") || endpoint.uri().authority().is_none() {
-        return Err(anyhow::anyhow!(invalid())).hint("begin it with http://");
+    if !matches!(scheme, Some("http" | "https")) || endpoint.uri().authority().is_none() {
+        return Err(anyhow::anyhow!(invalid())).hint("begin it with http:// or https://");
     }
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
@@ -119,7 +127,7 @@ fn channel(url: &str) -> anyhow::Result<Channel> {
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
-        .connect_lazy())
+        .connect_with_connector_lazy(remote::over(tls)))
 }
 
 /// Ready as long as the aggregator says that it is.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use axum::http::Uri;
+use axum::http::{Uri, Version};
 use daemon::hint::WithHint as _;
+use daemon::tls::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// More than any answer of `/health` has.
@@ -24,18 +24,21 @@ pub(crate) struct Args {
     /// Where it serves
     #[arg(long, env = "MUSTER_HEALTH_URL", value_parser = url, default_value = "http://127.0.0.1:7070")]
     url: Uri,
+    #[command(flatten)]
+    tls: crate::remote::TlsFlags,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let Some(authority) = args.url.authority().filter(|_| args.url.scheme_str() == Some("http"))
+    let Some(authority) =
+        args.url.authority().filter(|_| matches!(args.url.scheme_str(), Some("http" | "https")))
     else {
         bail!(
             "--url: expected an address such as http://127.0.0.1:7070, found {:?}",
             args.url.to_string()
         );
     };
-    let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-    let answer = tokio::time::timeout(TIMEOUT, ask(&address))
+    let address = authority.as_str();
+    let answer = tokio::time::timeout(TIMEOUT, ask(&args.url, address, args.tls.client()?))
         .await
         .with_context(|| format!("{address} does not answer within {} s", TIMEOUT.as_secs()))?
         .with_context(|| format!("failed to ask {address}"))
@@ -54,11 +57,15 @@ fn url(text: &str) -> Result<Uri, String> {
     whole.parse().map_err(|_| "expected an address such as http://127.0.0.1:7070".to_owned())
 }
 
-async fn ask(address: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn ask(url: &Uri, address: &str, client: Client) -> std::io::Result<String> {
+    let mut stream = client.connect(url, Version::HTTP_11).await?;
     let head = format!("GET /health HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
-    Ok(answer)
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await;
+    // A server may close without the farewell of TLS.
+    if answer.is_empty() {
+        read?;
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderValue, Request, Response, Uri, Version};
 use daemon::hint::WithHint as _;
+use daemon::tls::{Client, ClientConfig, Stream};
+use hyper_util::rt::TokioIo;
 use proto::Link;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -26,6 +28,32 @@ pub(crate) struct Flags {
     /// File with a token, for a server that asks for one
     #[arg(long, global = true, value_name = "FILE", env = "MUSTER_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// The token itself; others can see it in the process list, so prefer a file or the environment
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "MUSTER_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    token: Option<String>,
+    #[command(flatten)]
+    tls: TlsFlags,
+}
+
+/// What a server at `https://` is known by.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TlsFlags {
+    /// File of the authority (PEM) that a server at https:// is known by, instead of the system's
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_CA")]
+    ca: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Client::open("tls", &ClientConfig { ca: self.ca.clone(), ..ClientConfig::default() })
+    }
 }
 
 impl Flags {
@@ -34,11 +62,15 @@ impl Flags {
         let endpoint = Endpoint::from_shared(url.clone()).with_context(|| {
             format!("--url: expected a URL such as http://127.0.0.1:7070, found {url:?}")
         })?;
-        let token = self.token_file.as_deref().map(read_token).transpose()?;
+        let token = match (&self.token_file, &self.token) {
+            (Some(file), _) => Some(read_token(file)?),
+            (None, Some(token)) => Some(bearer(token.trim()).context("--token")?),
+            (None, None) => None,
+        };
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
-            .connect()
+            .connect_with_connector(over(self.tls.client()?))
             .await
             .with_context(|| format!("failed to reach {url}"))
             .hint("is it running? `muster up` starts it; --url says where it serves")?;
@@ -46,8 +78,25 @@ impl Flags {
     }
 }
 
+/// What connects, over TLS where an address asks for it.
+pub(crate) fn over(
+    tls: Client,
+) -> impl Service<Uri, Response = TokioIo<Stream>, Error = std::io::Error, Future: Send> + Send {
+    tower::service_fn(move |url: Uri| {
+        let tls = tls.clone();
+        async move { tls.connect(&url, Version::HTTP_2).await.map(TokioIo::new) }
+    })
+}
+
 /// A server's refusal as a person should read it: the advice in it on a line of its own.
 pub(crate) fn refused(status: &Status) -> anyhow::Error {
+    // The server's own advice is for programs that make calls.
+    if status.code() == Code::Unauthenticated {
+        let what = status.message().split("; hint: ").next().unwrap_or_default();
+        let hinted: anyhow::Result<()> = Err(anyhow::anyhow!("the server asks who you are: {what}"))
+            .hint("give a token with --token-file FILE, or MUSTER_TOKEN; `muster token create NAME --grant read` makes one");
+        return hinted.err().unwrap_or_else(|| anyhow::anyhow!("{what}"));
+    }
     match status.message().split_once("; hint: ") {
         Some((what, hint)) => {
             let hinted: anyhow::Result<()> = Err(anyhow::anyhow!("{what}")).hint(hint);

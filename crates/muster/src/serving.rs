@@ -8,6 +8,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use daemon::health::Health;
 use daemon::http::Server;
+use daemon::tls::Listener;
 use prometheus_client::registry::Registry;
 
 use crate::config::Config;
@@ -48,18 +49,21 @@ impl Serving {
         config: &Config,
         insecure: bool,
     ) -> anyhow::Result<Self> {
-        let server = Server::bind(listen)?;
+        let tls = Listener::open(&config.tls)?;
+        let server = Server::bind(listen)?.with_tls(tls);
         let mut metrics = Registry::default();
         server.register(&mut metrics);
         config.access.check()?;
         let guarded = exposure::is_guarded(listen, config.access.auth, insecure);
+        exposure::warn_in_clear(listen, server.speaks_tls());
         let (names, origins) = (&config.access.allowed_hosts, &config.gateway.allowed_origins);
         let hosts = Hosts::new(listen, guarded, names, origins);
         Ok(Self { server, health: Health::new(service), metrics, guarded, hosts })
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.server.local_addr())
+        let scheme = if self.server.speaks_tls() { "https" } else { "http" };
+        format!("{scheme}://{}", self.server.local_addr())
     }
 
     /// The server, and `router` with health and metrics beside it, all behind the guard.

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use daemon::tls::{Client, Stream};
+use hyper_util::rt::TokioIo;
 use model::limits;
 use proto::Link;
 use proto::v1::aggregator_message::Kind;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
+use tonic::codegen::Service;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::http::{Uri, Version};
 use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
@@ -32,14 +36,18 @@ pub(super) async fn connect(
 ) -> Result<Connection, Status> {
     let link = match address {
         Address::Link(link) => link,
-        Address::Url(url) => {
+        Address::Url(url, tls) => {
             let endpoint = Endpoint::from(url)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEPALIVE)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .keep_alive_while_idle(true);
-            let channel = endpoint.connect().await.map_err(|error| {
+            let connected = match tls {
+                None => endpoint.connect().await,
+                Some(tls) => endpoint.connect_with_connector(over(tls)).await,
+            };
+            let channel = connected.map_err(|error| {
                 let mut status = Status::unavailable("failed to connect");
                 status.set_source(std::sync::Arc::new(error));
                 status
@@ -49,6 +57,16 @@ pub(super) async fn connect(
     };
     tokio::time::timeout(WELCOME_TIMEOUT, greet(link, token, hello)).await.unwrap_or_else(|_| {
         Err(Status::deadline_exceeded(format!("no welcome within {} s", WELCOME_TIMEOUT.as_secs())))
+    })
+}
+
+/// Connects with what the settings say about TLS.
+fn over(
+    tls: Client,
+) -> impl Service<Uri, Response = TokioIo<Stream>, Error = std::io::Error, Future: Send> {
+    tower::service_fn(move |url: Uri| {
+        let tls = tls.clone();
+        async move { tls.connect(&url, Version::HTTP_2).await.map(TokioIo::new) }
     })
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Context as _, bail};
 use daemon::hint::WithHint as _;
+use daemon::tls::Client;
 use proto::Link;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Uri;
@@ -14,7 +15,7 @@ use super::Address;
 #[derive(Clone, Debug)]
 pub enum Target {
     /// Aggregators elsewhere. One is used at a time; the next when it fails.
-    Urls { urls: Vec<Uri>, token: Option<Token> },
+    Urls { urls: Vec<Uri>, token: Option<Token>, tls: Option<Client> },
     /// The aggregator in this process.
     Link(Link),
 }
@@ -30,12 +31,31 @@ impl Target {
                 .hint("say where to deliver: --aggregator http://aggregator.example:7071");
         }
         let urls = urls.iter().map(|url| parse(url)).collect::<anyhow::Result<_>>()?;
-        Ok(Self::Urls { urls, token })
+        Ok(Self::Urls { urls, token, tls: None })
+    }
+
+    /// Whether an address begins with `https://`.
+    pub fn needs_tls(&self) -> bool {
+        match self {
+            Self::Urls { urls, .. } => urls.iter().any(|url| url.scheme_str() == Some("https")),
+            Self::Link(_) => false,
+        }
+    }
+
+    /// With what aggregators at `https://` are known by.
+    #[must_use]
+    pub fn with_tls(self, client: Client) -> Self {
+        match self {
+            Self::Urls { urls, token, .. } => Self::Urls { urls, token, tls: Some(client) },
+            link => link,
+        }
     }
 
     pub(crate) fn address(&self, at: usize) -> Address {
         match self {
-            Self::Urls { urls, .. } => Address::Url(urls[at % urls.len()].clone()),
+            Self::Urls { urls, tls, .. } => {
+                Address::Url(urls[at % urls.len()].clone(), tls.clone())
+            }
             Self::Link(link) => Address::Link(link.clone()),
         }
     }
@@ -56,14 +76,12 @@ fn parse(text: &str) -> anyhow::Result<Uri> {
     })?;
     match uri.scheme_str() {
         // A bare word is more likely a slip than a host on the port of web servers.
-        Some("http")
+        Some("http" | "https")
             if uri.host().is_some_and(|host| !host.is_empty())
                 && (text.contains("://") || uri.port().is_some()) =>
         {
             Ok(uri)
         }
-        Some("https") => Err(anyhow::anyhow!("aggregator: {text}: this build does not speak TLS"))
-            .hint("use http:// within a trusted network, or a tunnel such as WireGuard or ssh"),
         _ => bail!("aggregator: expected an address such as \"http://host:7071\", found {text:?}"),
     }
 }
@@ -117,7 +135,8 @@ mod tests {
         }
         check("http://hub:7071", Ok("http://hub:7071/"));
         check(" hub:7071", Ok("http://hub:7071/"));
-        check("https://hub:7071", Err("TLS"));
+        check("https://hub:7071", Ok("https://hub:7071/"));
+        check("https://", Err("found \"https://\""));
         check("http://hub", Ok("http://hub/"));
         check("hub", Err("expected an address such as \"http://host:7071\", found \"hub\""));
         check("ftp://hub", Err("found \"ftp://hub\""));

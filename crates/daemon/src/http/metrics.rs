@@ -11,6 +11,7 @@ pub struct Metrics {
     accepted: Counter,
     full: Counter,
     accept_failures: Counter,
+    handshake_failures: Counter,
 }
 
 impl Metrics {
@@ -28,6 +29,11 @@ impl Metrics {
             "Accepts that failed for want of descriptors or memory",
             self.accept_failures.clone(),
         );
+        registry.register(
+            "tls_handshake_failures",
+            "Connections that spoke no TLS on a port that does, or did not prove themselves",
+            self.handshake_failures.clone(),
+        );
     }
 
     /// Counts a connection as open until the guard is dropped.
@@ -39,6 +45,10 @@ impl Metrics {
 
     pub(super) fn full(&self) {
         self.full.inc();
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.handshake_failures.inc();
     }
 
     pub(super) fn accept_failed(&self) {

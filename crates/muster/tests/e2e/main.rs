@@ -20,4 +20,5 @@ mod reload;
 mod removal;
 mod stopping;
 mod systemd;
+mod tls;
 mod witness;

@@ -1,0 +1,194 @@
+//! The side that connects.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anyhow::Context as _;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{ClientConfig, VERSIONS, identity, mismatch, provider, roots};
+
+/// Connects to `http://` and `https://` addresses. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    config: Arc<rustls::ClientConfig>,
+    /// Where authorities come from, for messages.
+    trust: Arc<str>,
+}
+
+impl Client {
+    /// `section` names the settings in messages: `"collector.tls"`.
+    ///
+    /// # Errors
+    /// When a file is missing or is not what it should be. The message names setting and file.
+    pub fn open(section: &str, config: &ClientConfig) -> anyhow::Result<Self> {
+        let (roots, trust) = match &config.ca {
+            Some(path) => {
+                let place = || format!("{section}.ca: {}", path.display());
+                (roots(path).with_context(place)?, path.display().to_string())
+            }
+            None => (system_roots(), "this machine's own list".to_owned()),
+        };
+        let builder = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(VERSIONS)
+            .context("tls")?
+            .with_root_certificates(roots);
+        let (certificate, key) = (config.certificate.as_deref(), config.key.as_deref());
+        let config = match identity(section, certificate, key)? {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                builder.with_client_auth_cert(chain, key).map_err(|e| mismatch(section, e))?
+            }
+        };
+        Ok(Self { config: Arc::new(config), trust: trust.into() })
+    }
+
+    /// Connects to an address that begins with `https://`, or without TLS to any other, to speak HTTP/1.1 or
+    /// HTTP/2 there.
+    ///
+    /// # Errors
+    /// When nobody listens there, or it is not proven who does. The message says what to try.
+    pub async fn connect(&self, url: &http::Uri, version: http::Version) -> io::Result<Stream> {
+        let tls = url.scheme_str() == Some("https");
+        let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let host = url.host().unwrap_or_default();
+        // An IPv6 address in a URL stands in brackets.
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = TcpStream::connect((host, port)).await?;
+        tcp.set_nodelay(true)?;
+        if !tls {
+            return Ok(Stream::Plain(tcp));
+        }
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is not a host name"))
+        })?;
+        let mut config = (*self.config).clone();
+        let protocol: &[u8] = match version {
+            http::Version::HTTP_2 => b"h2",
+            _ => b"http/1.1",
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        match TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Err(error) => Err(self.explain(host, port, error)),
+        }
+    }
+
+    /// In words that say what to do.
+    fn explain(&self, host: &str, port: u16, error: io::Error) -> io::Error {
+        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let text = match cause {
+            Some(rustls::Error::InvalidCertificate(problem)) => match problem {
+                // The latter: of one that has the name of a trusted one, and is another.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+                    "the certificate of {host} is not of an authority that is trusted here ({}); \
+                     hint: name the file of its authority with --ca",
+                    self.trust
+                ),
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => {
+                    format!("the certificate of {host}:{port} is for another name: {problem}")
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    format!("the certificate of {host} has expired: {problem}")
+                }
+                problem => format!("the certificate of {host} is refused: {problem}"),
+            },
+            Some(rustls::Error::InvalidMessage(_)) => {
+                format!("{host}:{port} does not speak TLS; hint: begin its address with http://")
+            }
+            Some(rustls::Error::AlertReceived(
+                alert @ (AlertDescription::CertificateRequired | AlertDescription::UnknownCA),
+            )) => format!("{host}:{port} asks for another certificate of ours: {alert:?}"),
+            _ => return error,
+        };
+        io::Error::new(error.kind(), text)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}
+
+/// Those that the system trusts. What of it cannot be read is left out: it is missed when it is needed.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+/// A connection, encrypted or not.
+#[derive(Debug)]
+pub enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
