@@ -2,22 +2,28 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Request, Response};
 use daemon::grpc;
 use daemon::health::Readiness;
 use daemon::hint::WithHint as _;
 use daemon::tls::Client;
+use proto::Link;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
+use tower::ServiceExt as _;
+use tower::util::Oneshot;
 
 use crate::config::Flags;
 use crate::crew::Crew;
 use crate::guard::Guard;
 use crate::remote;
-use crate::serving::{GRACE, Serving};
+use crate::serving::{ALERTS_SERVICES, GRACE, Serving};
 
 /// Idle proxies cut streams after a minute, and a peer that vanished is noticed no other way.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -43,6 +49,9 @@ pub(crate) struct Args {
         default_value = "http://127.0.0.1:7071"
     )]
     aggregator: String,
+    /// Address of the alert service, when it is a process of its own [default: asked where the aggregator is]
+    #[arg(long, value_name = "URL", env = "MUSTER_ALERTS")]
+    alerts: Option<String>,
     /// Ask nobody for a login, even where others can come: they see and change everything
     #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
@@ -64,11 +73,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         ca: args.ca.or_else(|| config.gateway.tls.ca.clone()),
         ..config.gateway.tls.clone()
     };
-    let channel = channel(&args.aggregator, Client::open("gateway.tls", &tls)?)?;
+    let tls = Client::open("gateway.tls", &tls)?;
+    let channel = channel("--aggregator", &args.aggregator, tls.clone())?;
+    let alerts = args.alerts.as_deref().map(|url| self::channel("--alerts", url, tls));
     let upstream = serving.health.component("aggregator");
     let token = token(args.token_file.as_deref(), &config.access)?;
     let proven = token.is_some();
-    let link = remote::link(channel.clone(), token);
+    let link = remote::link(channel.clone(), token.clone());
+    let link = match alerts.transpose()? {
+        Some(alerts) => Link::new(Fork { alerts: remote::link(alerts, token), others: link }),
+        None => link,
+    };
     if serving.guarded && !proven {
         return Err(anyhow::anyhow!("the gateway has no token, and must ask the aggregator who its visitors are"))
             .hint("make one with `muster token create gateway --grant admin` where the aggregator runs, and name its file with --token-file");
@@ -92,6 +107,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     println!("Muster's dashboard is listening on {url}");
     println!("  aggregator  {}", args.aggregator);
+    if let Some(alerts) = &args.alerts {
+        println!("  alerts      {alerts}");
+    }
     crew.run(shutdown, &health, GRACE).await
 }
 
@@ -112,10 +130,9 @@ fn token(file: Option<&Path>, config: &access::Config) -> anyhow::Result<Option<
 
 /// A channel that connects when it is first used and again whenever it must: the gateway starts and stays
 /// whether or not the aggregator is there.
-fn channel(url: &str, tls: Client) -> anyhow::Result<Channel> {
-    let invalid = || {
-        format!("--aggregator: expected an address such as http://127.0.0.1:7071, found {url:?}")
-    };
+fn channel(flag: &str, url: &str, tls: Client) -> anyhow::Result<Channel> {
+    let invalid =
+        || format!("{flag}: expected an address such as http://127.0.0.1:7071, found {url:?}");
     let endpoint = Endpoint::from_shared(url.to_owned()).with_context(invalid)?;
     let scheme = endpoint.uri().scheme_str();
     if !matches!(scheme, Some("http" | "https")) || endpoint.uri().authority().is_none() {
@@ -128,6 +145,33 @@ fn channel(url: &str, tls: Client) -> anyhow::Result<Channel> {
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
         .connect_with_connector_lazy(remote::over(tls)))
+}
+
+/// Calls of the alert service go to it, all others to the aggregator.
+#[derive(Clone)]
+struct Fork {
+    alerts: Link,
+    others: Link,
+}
+
+impl Service<Request<Body>> for Fork {
+    type Response = Response<Body>;
+    type Error = <Link as Service<Request<Body>>>::Error;
+    type Future = Oneshot<Link, Request<Body>>;
+
+    /// Which of the two must be ready is known with the call.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = request.uri().path().trim_start_matches('/').split('/').next();
+        let link = match service.is_some_and(|name| ALERTS_SERVICES.contains(&name)) {
+            true => &self.alerts,
+            false => &self.others,
+        };
+        link.clone().oneshot(request)
+    }
 }
 
 /// Ready as long as the aggregator says that it is.

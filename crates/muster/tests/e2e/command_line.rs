@@ -118,6 +118,29 @@ async fn gateway_and_aggregator_work_as_separate_processes() {
     .await;
 }
 
+#[tokio::test]
+async fn a_gateway_asks_an_alert_service_of_its_own_about_alerts_and_the_aggregator_about_the_rest()
+{
+    let (cluster, alerts) = (Cluster::aggregator().await, Cluster::up().await);
+    let _collector = cluster.collector("web-1", &cluster.url());
+    for (alerts, available) in [(None, false), (Some(alerts.url()), true)] {
+        let address = crate::cluster::free_address();
+        let mut command = process::muster();
+        command.args(["gateway", "--listen", &address.to_string(), "--aggregator", &cluster.url()]);
+        command.args(alerts.iter().flat_map(|url| ["--alerts", url]));
+        let _gateway = Process::start("gateway", cluster.dir(), command);
+        crate::eventually::eventually(PATIENCE, || async move {
+            tokio::net::TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+            let (_, machines) = crate::cluster::get(address, "/api/v1/machines").await;
+            let (_, alerts) = crate::cluster::get(address, "/api/v1/alerts").await;
+            let answered = alerts.contains(&format!("\"available\":{available}"));
+            let there = answered && machines.contains("web-1");
+            there.then_some(()).ok_or(format!("{machines}; {alerts}"))
+        })
+        .await;
+    }
+}
+
 #[test]
 fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
