@@ -21,6 +21,7 @@ let heard = 0;
 let lostSince = 0;
 let upstream = { up: true, reason: '' };
 let connections = 0;
+let loggedOut = false;
 
 // `told` returns what the page shows now; it is asked whenever that is to be said.
 export function connect(told) {
@@ -52,7 +53,10 @@ function open() {
   address.search = '';
   const mine = new WebSocket(address);
   socket = mine;
+  let opened = false;
   mine.onopen = () => {
+    opened = true;
+    loggedOut = false;
     heard = Date.now();
     connections += 1;
     changed();
@@ -74,7 +78,22 @@ function open() {
     retry = Math.min(retry * 2, RETRY_MAX);
     retryTimer = setTimeout(open, pause);
     say();
+    if (!opened) askWhetherLoggedOut();
   };
+}
+
+// A browser does not tell why a socket was refused, but a page that sends to the login says it.
+async function askWhetherLoggedOut() {
+  let answer;
+  try {
+    answer = await fetch(location.href, { method: 'HEAD', redirect: 'manual', cache: 'no-store' });
+  } catch {
+    return; // The server is away: that is not the same.
+  }
+  loggedOut = answer.type === 'opaqueredirect' || answer.status === 401;
+  if (!loggedOut) return;
+  clearTimeout(retryTimer);
+  say();
 }
 
 function take(message) {
@@ -111,7 +130,11 @@ function say() {
   let state = 'live';
   let text = 'live';
   let why = '';
-  if (lostSince) {
+  if (loggedOut) {
+    state = 'lost';
+    text = 'logged out';
+    why = 'Your session has ended. What you see is what was last known.';
+  } else if (lostSince) {
     state = 'waiting';
     text = 'reconnecting';
     why = `Disconnected since ${time(lostSince)}. What you see is what was last known; trying again by itself.`;
@@ -120,8 +143,8 @@ function say() {
     text = 'not live';
     why = `Not live: ${upstream.reason}. What you see is what was last known.`;
   }
-  if (state === saidState) return;
-  saidState = state;
+  if (text === saidState) return;
+  saidState = text;
   link.dataset.state = state;
   setText(words, text);
   clearTimeout(oldTimer);
@@ -133,8 +156,18 @@ function say() {
     oldTimer = setTimeout(() => {
       document.documentElement.classList.add('is-old');
       notice(why);
+      if (loggedOut) offerLogin();
     }, 1500);
   }
+}
+
+// The page itself, asked for again, sends to the login and comes back.
+function offerLogin() {
+  const again = document.createElement('a');
+  // Without the fragment, with which it would only scroll.
+  again.href = location.pathname + location.search;
+  again.textContent = 'Log in';
+  bar.append(' ', again);
 }
 
 function notice(text) {

@@ -9,6 +9,7 @@ use proto::v1::state_service_client::StateServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use crate::browser::Browser;
 use crate::cluster::{Cluster, PATIENCE};
 use crate::eventually::eventually;
 use crate::process::{self, Process};
@@ -368,4 +369,32 @@ async fn a_gateway_of_its_own_asks_the_aggregator_who_its_visitors_are() {
     let bearer = format!("authorization: Bearer {reader}\r\n");
     assert_eq!(status(address, "GET /api/v1/machines", &bearer).await, 200);
     assert_eq!(ask(address, "POST /alerts/save", &format!("{bearer}{form}"), "").await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_page_says_that_its_session_ended_and_offers_the_login() {
+    let Some(browser) = Browser::open().await else { return };
+    let settings = [REQUIRED[0], ("MUSTER_ACCESS__ADMIN_PASSWORD", "correct-horse")];
+    let cluster = Cluster::start("up", &settings).await;
+    let form = "return document.querySelector('input[name=password]') !== null";
+    browser.driver.goto(cluster.url()).await.expect("loads");
+    browser.until("the login", form).await;
+    let log_in = "document.querySelector('input[name=name]').value = 'admin';
+        document.querySelector('input[name=password]').value = 'correct-horse';
+        document.querySelector('main form').requestSubmit()";
+    browser.run(log_in).await;
+    let state = "return document.getElementById('link')?.dataset.state === 'live'";
+    browser.until("a live page", state).await;
+
+    // A new password logs everybody out.
+    let mut command = process::muster();
+    command.args(["account", "set", "admin", "--data-dir"]).arg(cluster.data_dir());
+    let output = tokio::task::spawn_blocking(move || command.output().expect("runs")).await;
+    assert!(output.expect("no panic").status.success());
+    let said = "return document.getElementById('notice').innerText.includes('session has ended')";
+    browser.until("the end of the session", said).await;
+    let words = browser.run("return document.getElementById('link-words').innerText").await;
+    assert_eq!(words, "logged out");
+    browser.run("document.querySelector('#notice a').click()").await;
+    browser.until("the login", form).await;
 }
