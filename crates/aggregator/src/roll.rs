@@ -297,6 +297,16 @@ impl Roll {
         gone
     }
 
+    /// The registry lost a machine that is back: it is told of it as of a new one.
+    pub(crate) fn register_again(&self, machine: MachineId) {
+        if let Some(entry) = self.lock().get_mut(&machine) {
+            let record = Arc::make_mut(&mut entry.record);
+            record.first_seen = record.last_seen;
+            entry.unregistered = true;
+        }
+        self.records.notify_one();
+    }
+
     /// Whether the machine's stream is open at this aggregator.
     pub(crate) fn hears(&self, machine: MachineId) -> bool {
         self.lock().get(&machine).is_some_and(|entry| entry.stream.is_some())

@@ -116,7 +116,7 @@ impl Known {
         })
     }
 
-    pub(super) fn status(&self) -> model::MachineStatus {
+    fn status(&self) -> model::MachineStatus {
         self.presence.as_ref().map_or(self.record.status, |presence| presence.status)
     }
 

@@ -125,6 +125,46 @@ async fn every_aggregator_forgets_a_machine_that_one_of_them_removed() {
 }
 
 #[tokio::test]
+async fn a_collector_that_comes_while_its_machine_is_removed_keeps_its_stream_and_the_present_goes_on()
+ {
+    let cluster = Cluster::start().await;
+    stopped(&cluster, 1, "web-1").await;
+    cluster.registry_gate.shut();
+    let mut state = cluster.state().await;
+    let removal = tokio::spawn(async move {
+        let request = v1::RemoveMachineRequest { machine: "web-1".into() };
+        state.remove_machine(request).await
+    });
+    eventually("its present is gone", || async {
+        cluster.stores.live.presence(machine_id(1)).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    // The registry makes the removal wait, and nobody else.
+    let mut db = cluster.collector(2, "db-1").await;
+    db.layout(&layout()).await;
+    db.frame(&layout(), &[0.7, 0.3, 0.0]).await;
+    cluster.becomes("db-1", Online).await;
+    let mut web = cluster.collector(1, "web-1").await;
+    web.layout(&layout()).await;
+    let seq = web.frame(&layout(), &[0.7, 0.3, 0.0]).await;
+    web.acknowledged(seq).await;
+    assert!(!removal.is_finished());
+
+    cluster.registry_gate.reopen();
+    let refused = removal.await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    eventually("it is in the register again", || async {
+        cluster.stores.registry.machine(machine_id(1)).await.unwrap()
+    })
+    .await;
+    let seq = web.frame(&layout(), &[0.8, 0.3, 0.0]).await;
+    web.acknowledged(seq).await;
+    cluster.becomes("web-1", Online).await;
+    assert_eq!(cluster.metric("muster_aggregator_fenced_streams_total"), 0.0);
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_removed_in_part_is_still_listed_and_removed_by_asking_again() {
     let cluster = Cluster::start().await;
     stopped(&cluster, 1, "web-1").await;
