@@ -43,12 +43,21 @@ pub fn services(
         .reset_fallback()
 }
 
+/// What `grpc.health.v1` has no field for: why a process is not ready.
+const REASON: &str = "muster-reason";
+/// What a header may be long.
+const REASON_BYTES_MAX: usize = 500;
+
 /// Asks the process behind a channel whether it is ready; why not, when it is not.
 pub async fn check(channel: Channel) -> Result<(), String> {
     let whole = HealthCheckRequest { service: String::new() };
     match HealthClient::new(channel).check(whole).await {
         Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
-        Ok(_) => Err("is not ready".to_owned()),
+        Ok(answer) => {
+            let reason = answer.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
+            Err(reason
+                .map_or_else(|| "is not ready".to_owned(), |why| format!("is not ready: {why}")))
+        }
         Err(status) => Err(format!("does not answer: {}", status.message())),
     }
 }
@@ -78,7 +87,17 @@ impl HealthService for Follower {
         if !self.names.contains(&service) {
             return Err(Status::not_found(format!("service: there is no {service:?} here")));
         }
-        Ok(Response::new(status(&self.health.watch().borrow())))
+        let components = self.health.watch();
+        let components = components.borrow();
+        let mut response = Response::new(status(&components));
+        if let Some(reason) = health::blockers(&components) {
+            let plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
+            let reason: String = reason.chars().filter(plain).take(REASON_BYTES_MAX).collect();
+            if let Ok(reason) = reason.parse() {
+                response.metadata_mut().insert(REASON, reason);
+            }
+        }
+        Ok(response)
     }
 
     type WatchStream = ReceiverStream<Result<HealthCheckResponse, Status>>;
@@ -112,5 +131,34 @@ impl HealthService for Follower {
             }
         });
         Ok(Response::new(ReceiverStream::new(changes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::http::Server;
+
+    #[tokio::test]
+    async fn whoever_asks_is_told_why_a_process_is_not_ready() {
+        let health = Health::new("it");
+        let storage = health.component("storage");
+        let follower = Follower { names: Arc::new([String::new()]), health };
+        let router = Routes::new(HealthServer::new(follower)).into_axum_router();
+        let server = Server::bind("127.0.0.1:0".parse().expect("an address")).expect("binds");
+        let url = format!("http://{}", server.local_addr());
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(server.serve(router, stop.clone()));
+        let channel = Channel::from_shared(url).expect("a URL").connect_lazy();
+
+        storage.not_ready("redis does not answer:\n \u{2014} gone");
+        let refused = check(channel.clone()).await.expect_err("is not ready");
+        assert_eq!(refused, "is not ready: storage: redis does not answer:  gone");
+        storage.ready();
+        assert_eq!(check(channel).await, Ok(()));
+        stop.cancel();
+        served.await.expect("no panic").expect("ends well");
     }
 }

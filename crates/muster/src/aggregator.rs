@@ -47,6 +47,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let metrics = &mut serving.metrics;
     let watched = stores.clone();
+    stores::register(metrics, &stores.conditions);
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
     let board = aggregator.settings();
     let (routes, names) = doorkeeper.beside(aggregator.routes(), &AGGREGATOR_SERVICES);

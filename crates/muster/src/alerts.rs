@@ -14,6 +14,7 @@ use crate::data_dir::{self, DataDir};
 use crate::doorkeeper::Doorkeeper;
 use crate::guard::Guard;
 use crate::serving::{ALERTS_SERVICES, GRACE, Serving};
+use crate::stores;
 
 /// Run the alert service alone: watch rules, remember alerts, send messages
 #[derive(Debug, clap::Args)]
@@ -72,6 +73,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     storing.ready();
     let doorkeeper = Doorkeeper::open(&serving, &config.access, stores.credentials.clone()).await?;
 
+    let watched = stores.clone();
+    stores::register(&mut serving.metrics, &stores.conditions);
     let alerts = ::alerts::Alerts::open(config.alerts, stores, &mut serving.metrics).await?;
     let (routes, names) = doorkeeper.beside(alerts.routes(), &ALERTS_SERVICES);
     let guard = Guard::new(doorkeeper.link(), serving.hosts.clone(), false, &mut serving.metrics);
@@ -82,6 +85,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut crew = Crew::default();
     let answering = crew.stage();
     answering.add("alerts", |stop| alerts.run(stop));
+    answering.add("stores", |stop| stores::watch(watched, storing, stop));
     answering.add("server", |stop| server.serve(router, stop));
     answering.add("guard", |stop| guard.run(stop));
     doorkeeper.introduce();

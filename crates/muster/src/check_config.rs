@@ -30,6 +30,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     daemon::tls::Listener::open(&config.tls)?;
     daemon::tls::Client::open("gateway.tls", &config.gateway.tls)?;
     daemon::tls::Client::open("collector.tls", &config.collector.tls)?;
+    config.check_stores()?;
     config.aggregator.check()?;
     config.alerts.check()?;
     if let Some(path) = &config.alerts.rules_file {
@@ -85,6 +86,11 @@ mod tests {
         refused(
             "[collector.tls]\nca = '/nonexistent/ca.pem'",
             "collector.tls.ca: /nonexistent/ca.pem: there is no such file",
+        );
+        refused(
+            "[storage.history.retention]\nraw = '60d'",
+            "storage.history.retention.raw: expected at most storage.history.retention.minute, \
+             which is \"30d\", found \"60d\"",
         );
         refused("[aggregator.query]\ntimeout = '0s'", "aggregator.query.timeout: expected more");
         refused("[alerts.notify]\nqueue_max = 0", "alerts.notify.queue_max: expected at least 1");

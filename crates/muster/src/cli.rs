@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     account, aggregator, alerts, bench, check_config, collector, completions, gateway, health,
-    logs, machine, token, up,
+    logs, machine, migrate, token, up,
 };
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
@@ -36,6 +36,7 @@ enum Role {
     Alerts(alerts::Args),
     Gateway(gateway::Args),
     Collector(collector::Args),
+    Migrate(migrate::Args),
     Health(health::Args),
     Logs(logs::Args),
     Machine(machine::Args),
@@ -54,6 +55,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Role::Alerts(args) => wait(alerts::run(args)),
         Role::Gateway(args) => wait(gateway::run(args)),
         Role::Collector(args) => collector::run(args),
+        Role::Migrate(args) => wait(migrate::run(args)),
         Role::Health(args) => wait(health::run(args)),
         Role::Logs(args) => wait(logs::run(args)),
         Role::Machine(args) => wait(machine::run(args)),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use daemon::config::ConfigError;
+use daemon::hint::WithHint as _;
 use daemon::logging::Format;
 use serde::Deserialize;
 
@@ -26,6 +27,19 @@ pub(crate) struct Log {
     pub(crate) format: Format,
     /// In the syntax of `tracing`'s `EnvFilter`.
     pub(crate) filter: String,
+}
+
+impl Config {
+    /// Whether the settings of the stores fit each other.
+    pub(crate) fn check_stores(&self) -> anyhow::Result<()> {
+        match self.storage.check() {
+            Ok(()) => Ok(()),
+            Err(unfit) => {
+                let hint = unfit.hint;
+                Err(unfit).hint(hint)
+            }
+        }
+    }
 }
 
 impl Default for Log {

@@ -22,6 +22,7 @@ mod guard;
 mod health;
 mod logs;
 mod machine;
+mod migrate;
 mod reload;
 mod remote;
 mod serving;

@@ -49,11 +49,12 @@ impl Serving {
         config: &Config,
         insecure: bool,
     ) -> anyhow::Result<Self> {
+        config.access.check()?;
+        config.check_stores()?;
         let tls = Listener::open(&config.tls)?;
         let server = Server::bind(listen)?.with_tls(tls);
         let mut metrics = Registry::default();
         server.register(&mut metrics);
-        config.access.check()?;
         let guarded = exposure::is_guarded(listen, config.access.auth, insecure);
         exposure::warn_in_clear(listen, server.speaks_tls());
         let (names, origins) = (&config.access.allowed_hosts, &config.gateway.allowed_origins);

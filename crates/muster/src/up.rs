@@ -13,6 +13,7 @@ use crate::doorkeeper::Doorkeeper;
 use crate::guard::Guard;
 use crate::reload;
 use crate::serving::{AGGREGATOR_SERVICES, ALERTS_SERVICES, GRACE, Serving};
+use crate::stores;
 
 /// Run everything on this machine: collector, aggregator, alerts, store and dashboard, on one port
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let doorkeeper = Doorkeeper::open(&serving, &config.access, stores.credentials.clone()).await?;
 
     let metrics = &mut serving.metrics;
+    let watched = stores.clone();
+    stores::register(metrics, &stores.conditions);
     // First, so that it misses nothing of what the aggregator tells.
     let alerts = ::alerts::Alerts::open(config.alerts, stores.clone(), metrics).await?;
     let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
@@ -84,6 +87,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let answering = crew.stage();
     answering.add("aggregator", |stop| aggregator.run(stop));
     answering.add("alerts", |stop| alerts.run(stop));
+    answering.add("stores", |stop| stores::watch(watched, storing, stop));
     answering.add("server", |stop| server.serve(router, stop));
     answering.add("guard", |stop| guard.run(stop));
     doorkeeper.introduce();

@@ -62,6 +62,9 @@ pub enum HistoryKind {
     Timescale(TimescaleConfig),
 }
 
+/// Below it, a value that comes late would stand for a minute whose other values are gone.
+const MINUTE_MIN: Span = Span::from_secs(8 * 24 * 3600);
+
 /// How long each kind of thing is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -75,6 +78,56 @@ pub struct RetentionConfig {
     pub logs: Span,
     pub processes: Span,
     pub events: Span,
+}
+
+/// A setting that would not do what it says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct Unfit {
+    problem: String,
+    pub hint: &'static str,
+}
+
+impl Config {
+    /// # Errors
+    /// When values do not fit each other. The message names them.
+    pub fn check(&self) -> Result<(), Unfit> {
+        self.history.retention.check()
+    }
+}
+
+impl RetentionConfig {
+    fn check(&self) -> Result<(), Unfit> {
+        let place = "storage.history.retention";
+        if self.minute < MINUTE_MIN {
+            let (least, found) = (in_days(MINUTE_MIN), in_days(self.minute));
+            let problem =
+                format!("{place}.minute: expected at least \"{least}\", found \"{found}\"");
+            let hint = "a value may come 7 days late, and needs the rest of its minute then";
+            return Err(Unfit { problem, hint });
+        }
+        let [raw, minute, hour] = [("raw", self.raw), ("minute", self.minute), ("hour", self.hour)];
+        for ((finer, kept), (coarser, most)) in [(raw, minute), (minute, hour)] {
+            if kept > most {
+                let (kept, most) = (in_days(kept), in_days(most));
+                let problem = format!(
+                    "{place}.{finer}: expected at most {place}.{coarser}, which is \"{most}\", found \"{kept}\""
+                );
+                let hint = "what is coarser is small and answers for what is older: keep it at least as long";
+                return Err(Unfit { problem, hint });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As people write how long something is kept.
+fn in_days(span: Span) -> String {
+    const DAY_S: u64 = 24 * 3600;
+    match span.get().as_secs() {
+        seconds if seconds > 0 && seconds % DAY_S == 0 => format!("{}d", seconds / DAY_S),
+        _ => span.to_string(),
+    }
 }
 
 impl Default for HistoryConfig {
@@ -99,5 +152,42 @@ impl Default for RetentionConfig {
             processes: days(7),
             events: days(90),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_finer_is_not_kept_longer_than_what_is_coarser() {
+        fn check(raw: &str, minute: &str, hour: &str, expected: Result<(), &str>) {
+            let span = |text: &str| text.parse::<Span>().expect("a duration");
+            let (raw, minute, hour) = (span(raw), span(minute), span(hour));
+            let kept = RetentionConfig { raw, minute, hour, ..RetentionConfig::default() };
+            let found = kept.check().map_err(|unfit| unfit.to_string());
+            let place = "storage.history.retention.";
+            assert_eq!(found, expected.map_err(|problem| format!("{place}{problem}")));
+        }
+        check("2d", "30d", "2y", Ok(()));
+        check("30d", "30d", "30d", Ok(()));
+        check(
+            "31d",
+            "30d",
+            "2y",
+            Err(
+                "raw: expected at most storage.history.retention.minute, which is \"30d\", found \"31d\"",
+            ),
+        );
+        check(
+            "2d",
+            "30d",
+            "20d",
+            Err(
+                "minute: expected at most storage.history.retention.hour, which is \"20d\", found \"30d\"",
+            ),
+        );
+        check("36h", "9d", "2y", Ok(()));
+        check("2d", "7d", "2y", Err("minute: expected at least \"8d\", found \"7d\""));
     }
 }

@@ -43,5 +43,6 @@ pub use error::StorageError;
 pub use events::EventStream;
 pub use history::History;
 pub use live::LiveState;
+pub use postgres::Migrated;
 pub use registry::Registry;
-pub use stores::{Stores, open, open_credentials};
+pub use stores::{Stores, migrate, open, open_credentials};

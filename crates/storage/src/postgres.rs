@@ -21,6 +21,7 @@ pub(crate) mod stamp;
 pub(crate) mod text;
 
 use failure::{Failure, Outcome};
+pub use migrations::Migrated;
 
 pub(crate) const STORE: &str = "timescaledb";
 
@@ -32,6 +33,17 @@ pub struct TimescaleConfig {
     pub url: Secret,
     /// Most connections at a time. Callers wait for one that is free.
     pub connections: u32,
+}
+
+impl TimescaleConfig {
+    fn options(&self) -> Result<PgConnectOptions, StorageError> {
+        PgConnectOptions::from_str(self.url.expose()).map_err(|_| {
+            // The library's message may quote the address, and with it the password.
+            failure::cannot_open(
+                "its url is not of the form postgres://user:password@host[:port]/database".into(),
+            )
+        })
+    }
 }
 
 impl Default for TimescaleConfig {
@@ -58,13 +70,15 @@ impl Timescale {
     /// # Errors
     /// `CannotOpen` when the server does not answer, lacks TimescaleDB, or was used by a newer version.
     pub async fn open(config: &TimescaleConfig) -> Result<Arc<Self>, StorageError> {
-        let options = PgConnectOptions::from_str(config.url.expose()).map_err(|_| {
-            // The library's message may quote the address, and with it the password.
-            failure::cannot_open(
-                "its url is not of the form postgres://user:password@host[:port]/database".into(),
-            )
-        })?;
-        Self::open_with(options, config.connections).await
+        Self::open_with(config.options()?, config.connections).await
+    }
+
+    /// Brings the schema up to date and leaves.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn migrate(config: &TimescaleConfig) -> Result<Migrated, StorageError> {
+        migrations::run(&config.options()?.disable_statement_logging()).await
     }
 
     pub(crate) async fn open_with(

@@ -12,7 +12,7 @@ use crate::credentials::{Credentials, SqliteCredentials, TimescaleCredentials};
 use crate::events::{EventStream, LocalEvents, RedisEvents};
 use crate::history::{History, Retention, SqliteHistory, TimescaleHistory};
 use crate::live::{LiveState, MemoryLive, RedisLive};
-use crate::postgres::Timescale;
+use crate::postgres::{Migrated, Timescale};
 use crate::redis::{Redis, RedisConfig};
 use crate::registry::{Registry, SqliteRegistry, TimescaleRegistry};
 use crate::sqlite::Database;
@@ -108,6 +108,17 @@ pub async fn open_credentials(
             Arc::new(TimescaleCredentials::new(Timescale::open(timescale).await?))
         }
     })
+}
+
+/// Brings the database up to date; `None` where there is none to be prepared.
+///
+/// # Errors
+/// As [`open`].
+pub async fn migrate(config: &Config) -> Result<Option<Migrated>, StorageError> {
+    match &config.history.kind {
+        HistoryKind::Sqlite => Ok(None),
+        HistoryKind::Timescale(timescale) => Timescale::migrate(timescale).await.map(Some),
+    }
 }
 
 /// Servers that were connected to; one that serves two ports is connected to once.

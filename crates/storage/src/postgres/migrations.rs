@@ -19,19 +19,73 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 /// Guards the making of the extension; any number that is ours alone.
 const EXTENSION_LOCK: i64 = 0x6d75_7374_6572_0001;
 
-pub(super) async fn run(options: &PgConnectOptions) -> Result<(), StorageError> {
+/// What a run did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Steps that were missing: `0001_history`.
+    pub applied: Vec<String>,
+    /// The latest step.
+    pub schema: i64,
+}
+
+/// Brings the schema up to date. Where it is, nothing is written, so that a user without the right to change
+/// it may run Muster once another has migrated.
+pub(super) async fn run(options: &PgConnectOptions) -> Result<Migrated, StorageError> {
+    let schema = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
     let mut connection = connect(options).await?;
+    let before = applied(&mut connection).await?;
+    let known = migrations();
+    let same = |(step, (version, checksum)): (&Migration, &(i64, Vec<u8>))| {
+        step.version == *version && *step.checksum == **checksum
+    };
+    if before.len() == known.len() && known.iter().zip(&before).all(same) {
+        let _ = connection.close().await;
+        return Ok(Migrated { applied: Vec::new(), schema });
+    }
+    migrate(options, connection, known).await?;
+    let mut connection = connect(options).await?;
+    let after = applied(&mut connection).await?;
+    let _ = connection.close().await;
+    let new = |version: &i64| before.iter().all(|(known, _)| known != version);
+    let listed = MIGRATIONS.iter().filter(|(version, ..)| {
+        new(version) && after.iter().any(|(applied, _)| applied == version)
+    });
+    let applied = listed.map(|(version, name, _)| format!("{version:04}_{name}")).collect();
+    Ok(Migrated { applied, schema })
+}
+
+fn migrations() -> Vec<Migration> {
+    let step = |&(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    MIGRATIONS.iter().map(step).collect()
+}
+
+/// Steps that were applied, with the sums of their texts.
+async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, StorageError> {
+    let failed = |e: sqlx::Error| cannot_open(e.to_string());
+    let there: bool = sqlx::query_scalar(
+        "select to_regclass(quote_ident(current_schema()) || '._sqlx_migrations') is not null",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if !there {
+        return Ok(Vec::new());
+    }
+    let steps = "select version, checksum from _sqlx_migrations where success order by version";
+    sqlx::query_as(steps).fetch_all(&mut *connection).await.map_err(failed)
+}
+
+async fn migrate(
+    options: &PgConnectOptions,
+    mut connection: PgConnection,
+    migrations: Vec<Migration>,
+) -> Result<(), StorageError> {
     ensure_extension(&mut connection).await?;
     // The extension's functions are there from the next connection on.
     let _ = connection.close().await;
     let mut connection = connect(options).await?;
-    let migrations = MIGRATIONS
-        .iter()
-        .map(|&(version, name, sql)| {
-            let kind = MigrationType::Simple;
-            Migration::new(version, name.into(), kind, sql.into_sql_str(), false)
-        })
-        .collect();
     let migrated =
         Migrator::with_migrations(migrations).run_direct(None, &mut connection, false).await;
     let _ = connection.close().await;
@@ -42,7 +96,11 @@ pub(super) async fn run(options: &PgConnectOptions) -> Result<(), StorageError> 
         MigrateError::VersionMismatch(version) => {
             newer(format!("its schema {version} is not the one of this version"))
         }
-        other => cannot_open(other.to_string()),
+        other => StorageError::CannotOpen {
+            what: STORE.to_owned(),
+            reason: format!("its schema cannot be brought up to date: {other}"),
+            hint: "run `muster migrate` as a user that may create tables in this database",
+        },
     })
 }
 
@@ -96,6 +154,7 @@ fn newer(reason: String) -> StorageError {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::str::FromStr as _;
 
     use super::*;
 
@@ -112,5 +171,41 @@ mod tests {
             .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
             .collect();
         assert_eq!(files, listed);
+    }
+
+    #[tokio::test]
+    async fn migrating_again_does_nothing_and_needs_no_rights() {
+        use crate::testing;
+        let Some(url) = testing::server("MUSTER_TEST_TIMESCALE_URL") else { return };
+        let options = PgConnectOptions::from_str(&url).expect("a url");
+        let (schema, user) = (testing::unique("test"), testing::unique("reader"));
+        let mut connection = options.connect().await.expect("the server answers");
+        // The names are made of letters, digits and underscores.
+        let create = format!("create schema {schema}; create role {user} login password 'x'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
+        let own = options.clone().options([("search_path", format!("{schema},public"))]);
+
+        let first = run(&own).await.expect("migrates");
+        assert_eq!(first.applied.len(), MIGRATIONS.len());
+        assert_eq!(first.applied[0], "0001_history");
+        let second = run(&own).await.expect("migrates");
+        assert_eq!(second, Migrated { applied: Vec::new(), schema: first.schema });
+
+        let grant = format!(
+            "grant usage on schema {schema} to {user};
+             grant select on all tables in schema {schema} to {user}"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(grant)).execute(&mut connection).await.expect("granted");
+        let theirs = own.clone().username(&user).password("x");
+        assert_eq!(run(&theirs).await.expect("nothing to do"), second);
+        // A step is missing, and they may not add it.
+        let behind =
+            format!("delete from {schema}._sqlx_migrations where version = {}", first.schema);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(behind)).execute(&mut connection).await.expect("deleted");
+        let refused = run(&theirs).await.expect_err("may not").to_string();
+        assert!(refused.contains("hint: run `muster migrate`"), "{refused}");
+        let drop = format!("drop schema {schema} cascade; drop role {user}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut connection).await.expect("dropped");
+        connection.close().await.expect("closed");
     }
 }
