@@ -51,7 +51,7 @@ impl Refusal {
     /// For HTTP, and as the word that REST uses.
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Stranger(_) => (StatusCode::MISDIRECTED_REQUEST, "permission_denied"),
+            Self::Stranger(_) => (StatusCode::MISDIRECTED_REQUEST, "failed_precondition"),
             Self::NoCall => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_argument"),
             Self::Nobody | Self::Invalid => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::NotAllowed(_) => (StatusCode::FORBIDDEN, "permission_denied"),
@@ -67,9 +67,9 @@ pub(super) fn response(refusal: Refusal, voice: Voice, request: &Request, pages:
         Voice::Grpc => match refusal {
             Refusal::NoCall => (status, words + "\n").into_response(),
             Refusal::Nobody | Refusal::Invalid => Status::unauthenticated(words).into_http(),
-            Refusal::Stranger(_) | Refusal::NotAllowed(_) => {
-                Status::permission_denied(words).into_http()
-            }
+            // Not PERMISSION_DENIED, which to a collector is a matter of its token.
+            Refusal::Stranger(_) => Status::failed_precondition(words).into_http(),
+            Refusal::NotAllowed(_) => Status::permission_denied(words).into_http(),
             Refusal::Unknown(status) => status.into_http(),
         },
         Voice::Json => {
