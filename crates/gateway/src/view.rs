@@ -17,7 +17,7 @@ use crate::format;
 pub(crate) use arrange::{Arrange, ContainerLine};
 pub(crate) use event::{EventJson, EventLine};
 pub(crate) use forecast::{Forecast, until_full};
-pub(crate) use log::{GroupLine, LogLine, bars};
+pub(crate) use log::{GroupLine, LogLine, bars, bars_up_to};
 pub(crate) use machine::{MachineJson, MachineLine, level_of};
 pub(crate) use process::{ProcessJson, ProcessLine, ProcessSort, matches as process_matches};
 pub(crate) use server::ServerLines;

@@ -27,6 +27,19 @@ let drawing = false;
 
 connect(() => ({}));
 
+// A bar leads to its time.
+const bars = document.getElementById('log-bars');
+bars?.addEventListener('click', (event) => {
+  const { left, width } = bars.getBoundingClientRect();
+  const { from, bar, bars: count } = bars.dataset;
+  const at = Math.min(Math.floor(((event.clientX - left) / width) * count), count - 1);
+  const params = new URLSearchParams(location.search);
+  params.delete('page');
+  params.set('from', +from + at * bar);
+  params.set('to', +from + (at + 1) * bar);
+  location.search = params;
+});
+
 function follow() {
   const query = new URLSearchParams(location.search).get('q') ?? '';
   source = new EventSource(url('api/v1/logs/tail', query ? { query } : {}));

@@ -14,6 +14,9 @@ use crate::api::{ApiError, Params, now_ms};
 use crate::format;
 use crate::gateway::Shared;
 use crate::view::{GroupLine, LogLine, bars};
+use histogram::Histogram;
+
+mod histogram;
 
 /// Name, words and milliseconds.
 const SPANS: [(&str, &str, i64); 5] = [
@@ -25,6 +28,8 @@ const SPANS: [(&str, &str, i64); 5] = [
 ];
 const SPAN_DEFAULT: &str = "24h";
 const LINES: u32 = 100;
+/// What is around a moment, to either side.
+const AROUND_MS: i64 = 150_000;
 
 #[derive(Template)]
 #[template(path = "logs.html")]
@@ -35,6 +40,7 @@ struct LogsPage {
     /// From here to there, when an address says so.
     at: String,
     spans: Vec<(&'static str, &'static str)>,
+    histogram: Option<Histogram>,
     lines: Vec<LogLine>,
     /// What lines that arrive are made from.
     blank: Option<Vec<LogLine>>,
@@ -83,7 +89,13 @@ async fn logs_page(
         page_token: params.text("page").unwrap_or_default().to_owned(),
     };
     let page = Page::new(shared, uri, "logs");
-    let (lines, older, problem) = match shared.logs.search(request).await {
+    let is_page = !is_htmx(headers) && params.text("page").is_none();
+    let counted = async {
+        let shown = histogram::histogram(shared, &query, start, to.unwrap_or(now));
+        if is_page { shown.await } else { None }
+    };
+    let (answer, histogram) = tokio::join!(shared.logs.search(request), counted);
+    let (lines, older, problem) = match answer {
         Ok(answer) => {
             let lines = answer.entries.into_iter().map(|entry| LogLine::new(entry, now)).collect();
             (lines, older(answer.next_page_token, &query, span, from, to), String::new())
@@ -104,7 +116,7 @@ async fn logs_page(
     };
     let spans = SPANS.map(|(name, words, _)| (name, words)).to_vec();
     let blank = Some(vec![LogLine::new(v1::LogEntry::default(), now)]);
-    let shown = LogsPage { page, query, span, at, spans, lines, blank, problem, older };
+    let shown = LogsPage { page, query, span, at, spans, histogram, lines, blank, problem, older };
     Ok(html_with(status, &shown))
 }
 
@@ -118,6 +130,12 @@ fn older(token: String, query: &str, span: &str, from: Option<i64>, to: Option<i
     pairs.extend(to.map(|ms| ("to", ms.to_string())));
     let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value)));
     format!("logs?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// What a machine logged around a moment, as an address relative to the machine's page.
+pub(super) fn around(machine: &str, ms: i64) -> String {
+    let (from, to) = (ms - AROUND_MS, ms + AROUND_MS);
+    format!("../logs?from={from}&to={to}&q={}", encoded(&format!("machine:{machine}")))
 }
 
 fn encoded(text: &str) -> String {

@@ -27,6 +27,8 @@ struct WhoFragment {
     /// Time of the report that answers; absent when none is kept.
     read: Option<When>,
     lists: Vec<List>,
+    /// Address of what the machine logged around the moment, relative to its page.
+    logged: String,
 }
 
 struct List {
@@ -96,7 +98,8 @@ async fn fragment(
             lists.push(List { title, lines });
         }
     }
-    Ok(WhoFragment { at: When::new(now, at), read, lists })
+    let logged = super::logs::around(machine, at);
+    Ok(WhoFragment { at: When::new(now, at), read, lists, logged })
 }
 
 type Measure = fn(&v1::Process) -> f64;

@@ -143,7 +143,12 @@ fn is_whole(word: &str) -> bool {
 
 /// A path of bars, 1 wide and up to 20 high, from the left.
 pub(crate) fn bars(counts: &[u64]) -> String {
-    let top = counts.iter().copied().max().unwrap_or(0).max(1) as f64;
+    bars_up_to(counts, counts.iter().copied().max().unwrap_or(0))
+}
+
+/// As [`bars`], where `top` is as high as it gets.
+pub(crate) fn bars_up_to(counts: &[u64], top: u64) -> String {
+    let top = top.max(1) as f64;
     let mut path = String::new();
     for (x, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let height = (count as f64 / top * 20.0).max(1.0);

@@ -32,6 +32,30 @@ async fn the_page_has_the_lines_that_the_query_of_its_address_finds() {
 }
 
 #[tokio::test]
+async fn how_much_was_logged_is_shown_over_time() {
+    let dashboard = Dashboard::with_machines(2).await;
+    let caption = async |path: &str| {
+        let page = dashboard.get(path).await.body;
+        let caption = page.split("<figcaption class=\"caption\">").nth(1)?;
+        assert!(page.contains("id=\"log-bars\"") && page.contains("<path class=\"all\" d=\"M"));
+        caption.split('<').next().map(str::to_owned)
+    };
+    let all = caption("/logs?span=1h").await.expect("a histogram");
+    assert!(all.contains(" of them errors; one bar is 1 min"), "{all}");
+    let none = caption("/logs?span=1h&q=service:api").await.expect("a histogram");
+    assert!(none.contains(" events, 0 of them errors;"), "{none}");
+    let wider = caption("/logs?q=level:error+refused").await.expect("a histogram");
+    assert!(wider.contains("words and attributes are not counted"), "{wider}");
+    assert_eq!(caption("/logs?q=service:nobody").await, None);
+    // A past that does not answer keeps nobody from the lines.
+    dashboard.fleet.hang_history();
+    let page = dashboard.get("/logs").await;
+    assert!(
+        page.status == StatusCode::OK && lines(&page.body) == 5 && !page.body.contains("log-bars")
+    );
+}
+
+#[tokio::test]
 async fn log_text_is_text_and_nothing_else() {
     let dashboard = Dashboard::with_machines(2).await;
     for path in ["/logs", "/logs/errors", "/logs?q=%3Cimg"] {

@@ -162,6 +162,8 @@ async fn who_did_it_names_containers_too() {
     let dashboard = Dashboard::with_machines(1).await;
     let page = dashboard.get(&format!("/machines/{}/who?at=-60s", machine_id(0))).await.body;
     assert!(page.contains("Containers: CPU") && page.contains("grafana"), "{page}");
+    let logged = format!("&#38;q=machine%3A{}\">What was logged here</a>", machine_id(0));
+    assert!(page.contains("href=\"../logs?from=") && page.contains(&logged), "{page}");
     assert!(!page.contains(HOSTILE));
 }
 

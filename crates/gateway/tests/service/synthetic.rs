@@ -301,6 +301,13 @@ fn series(i: usize) -> Vec<(v1::SeriesDescriptor, Value)> {
             Box::new(move |t| (2e8 * (1.0 + wave(name.len(), t / 5))).round()),
         );
     }
+    for (service, severity, pace) in [("api", "info", 3e4), ("worker", "error", 500.0)] {
+        put(
+            &metric::LOG_EVENTS,
+            &[("service.name", service), ("severity", severity)],
+            Box::new(move |t| (counter(i, t, pace) / 1000.0).round()),
+        );
+    }
     put(&metric::SPOOL_ITEMS, &[], Box::new(move |t| (wave(i, t) * 4.0).round()));
     put(&metric::ACK_LATENCY, &[], Box::new(move |t| short(0.002 + wave(i, t) * 0.01)));
     put(&metric::COLLECTOR_CPU_TIME, &[], Box::new(move |t| counter(i, t, 4.0) / 1000.0));
