@@ -11,7 +11,7 @@ use anyhow::bail;
 use model::UnixMillis;
 use serde::Deserialize;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::CollectorStats;
@@ -132,7 +132,8 @@ impl Push {
             anyhow::Ok([grpc, http])
         };
         let listeners = config.otlp.enabled.then(listen).transpose()?;
-        let otlp = Otlp { metrics: sender, logs: Arc::new(logs) };
+        let turns = Arc::new(Semaphore::new(otlp::AT_ONCE_MAX));
+        let otlp = Otlp { metrics: sender, logs: Arc::new(logs), turns };
         let otlp = listeners.map(|listeners| (listeners, otlp));
         let tally = Tally::new(config.series_max, Instant::now());
         let service = config.statsd.service.clone();
@@ -159,7 +160,14 @@ impl Push {
         let mut ticks = ticker(&mut settings);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // What was taken in since the last tick was answered for.
+                    let batch = self.tally.frames(clock(), Instant::now());
+                    if !batch.payloads.is_empty() && batches.try_send(batch).is_err() {
+                        self.stats.add_ticks_missed(1);
+                    }
+                    return;
+                }
                 changed = settings.changed() => match changed {
                     Ok(()) => ticks = ticker(&mut settings),
                     Err(_) => return,

@@ -82,15 +82,15 @@ function open() {
   };
 }
 
-// A browser does not tell why a socket was refused, but a page that sends to the login says it.
+// A browser does not tell why a socket was refused, but a request that is cheap to answer does.
 async function askWhetherLoggedOut() {
   let answer;
   try {
-    answer = await fetch(location.href, { method: 'HEAD', redirect: 'manual', cache: 'no-store' });
+    answer = await fetch(url('api/v1/metrics'), { method: 'HEAD', cache: 'no-store' });
   } catch {
     return; // The server is away: that is not the same.
   }
-  loggedOut = answer.type === 'opaqueredirect' || answer.status === 401;
+  loggedOut = answer.status === 401;
   if (!loggedOut) return;
   clearTimeout(retryTimer);
   say();

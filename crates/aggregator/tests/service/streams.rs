@@ -141,6 +141,8 @@ async fn the_present_does_not_wait_for_a_history_that_does_not_answer() {
     let mut stream = state.stream_metrics(request).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap();
     assert_eq!((ms(&first), first.past), (time.0, true));
+    let end = stream.message().await.unwrap().unwrap();
+    assert_eq!((end.time, end.past), (None, true), "here the past ends");
     web.frame_at(&layout(), time + 1000, &[0.5, 0.5, 2.0]).await;
     let second = stream.message().await.unwrap().unwrap();
     assert_eq!((ms(&second), second.past), (time.0 + 1000, false));

@@ -63,10 +63,14 @@ impl Inlet {
     ///
     /// # Errors
     /// When the delivery is gone.
-    pub(crate) async fn take_in(&self, told: Vec<Told>) -> Result<(), Closed> {
+    pub(crate) async fn take_in(
+        &self,
+        told: impl Iterator<Item = Told> + Send,
+    ) -> Result<(), Closed> {
         let now = UnixMillis::from(SystemTime::now());
         let mut outbox = Outbox::new(self.sender.clone(), self.room.stats.clone());
-        let Some(source) = told.first().map(|told| told.source) else { return Ok(()) };
+        let mut told = told.peekable();
+        let Some(source) = told.peek().map(|told| told.source) else { return Ok(()) };
         for told in told {
             let event = self.event(told, now);
             if self.admits(&event) && outbox.add(&mut vec![event]) {

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -21,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -43,6 +44,8 @@ const CONNECTIONS_MAX: usize = 64;
 const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 /// How long a client may take to send a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Requests that are read at once; others wait.
+pub(super) const AT_ONCE_MAX: usize = 4;
 /// Requests of metrics that wait for the sums.
 pub(super) const REQUESTS_MAX: usize = 16;
 
@@ -77,6 +80,7 @@ pub(super) fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener
 pub(super) struct Otlp {
     pub(super) metrics: mpsc::Sender<Metrics>,
     pub(super) logs: Arc<Inlet>,
+    pub(super) turns: Arc<Semaphore>,
 }
 
 impl Otlp {
@@ -115,13 +119,21 @@ impl Otlp {
         if request.headers().contains_key(header::ORIGIN) {
             return plain(StatusCode::FORBIDDEN, "pages cannot send here");
         }
+        // Bounds what is read and unpacked at once, whoever asks.
+        let Ok(_turn) = self.turns.clone().acquire_owned().await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "the collector stops");
+        };
+        let too_long = || Status::deadline_exceeded("the request took too long").into_http();
         match request.uri().path() {
             LOGS_CALL => {
                 let call = move |request: tonic::Request<ExportLogsRequest>| {
                     let otlp = self.clone();
                     async move { otlp.take_logs(request.into_inner()).await.map(tonic::Response::new) }
                 };
-                grpc().unary(tower::service_fn(call), request.map(tonic::body::Body::new)).await
+                let request = request.map(tonic::body::Body::new);
+                let mut grpc = grpc();
+                let answer = grpc.unary(tower::service_fn(call), request);
+                tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| too_long())
             }
             METRICS_CALL => {
                 let call = move |request: tonic::Request<ExportMetricsRequest>| {
@@ -130,7 +142,10 @@ impl Otlp {
                         otlp.take_metrics(request.into_inner()).await.map(tonic::Response::new)
                     }
                 };
-                grpc().unary(tower::service_fn(call), request.map(tonic::body::Body::new)).await
+                let request = request.map(tonic::body::Body::new);
+                let mut grpc = grpc();
+                let answer = grpc.unary(tower::service_fn(call), request);
+                tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| too_long())
             }
             "/v1/logs" => match read(request).await {
                 Ok(message) => http_answer(self.take_logs(message).await),
@@ -156,8 +171,14 @@ impl Otlp {
             return Err(Status::unavailable("the spool is half full; try again later"));
         }
         let gone = |_| Status::unavailable("the collector stops");
-        self.logs.take_in(logs::events(&request)).await.map_err(gone)?;
-        Ok(ExportResponse { partial_success: None })
+        let unreadable = AtomicU64::new(0);
+        self.logs.take_in(logs::events(&request, &unreadable)).await.map_err(gone)?;
+        let rejected = i64::try_from(unreadable.into_inner()).unwrap_or(i64::MAX);
+        let partial_success = (rejected > 0).then(|| PartialSuccess {
+            rejected,
+            error_message: "log records that cannot be read".to_owned(),
+        });
+        Ok(ExportResponse { partial_success })
     }
 
     async fn take_metrics(&self, request: ExportMetricsRequest) -> Result<ExportResponse, Status> {

@@ -345,10 +345,13 @@ pub(super) fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) ->
         let name: String = name.chars().take(LABEL_NAME_BYTES_MAX).map(known).collect();
         if !name.is_empty() && kept.iter().all(|(other, _)| *other != name) {
             kept.push((name, &value[..value.floor_char_boundary(LABEL_VALUE_BYTES_MAX)]));
+            // One is for what a series is split by.
+            if kept.len() >= LABELS_MAX {
+                return None;
+            }
         }
     }
-    // One is for what a series is split by.
-    (kept.len() < LABELS_MAX).then(|| Labels::new(kept).ok()).flatten()
+    Labels::new(kept).ok()
 }
 
 #[cfg(test)]

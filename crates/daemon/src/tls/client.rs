@@ -5,16 +5,21 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{ClientConfig, VERSIONS, identity, mismatch, provider, roots};
+
+/// What one of several addresses of a name gets to answer.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connects to `http://` and `https://` addresses. Cheap to clone.
 #[derive(Clone)]
@@ -62,7 +67,7 @@ impl Client {
         let host = url.host().unwrap_or_default();
         // An IPv6 address in a URL stands in brackets.
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tcp = TcpStream::connect((host, port)).await?;
+        let tcp = reach(host, port).await?;
         tcp.set_nodelay(true)?;
         if !tls {
             return Ok(Stream::Plain(tcp));
@@ -191,4 +196,23 @@ impl AsyncWrite for Stream {
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
+}
+/// Of several addresses some may lead nowhere: each but the last gets a share of the time.
+async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name leads to no address");
+    for (i, address) in addresses.iter().enumerate() {
+        let connecting = TcpStream::connect(address);
+        let outcome = match i + 1 < addresses.len() {
+            true => {
+                timeout(ADDRESS_PATIENCE, connecting).await.unwrap_or_else(|late| Err(late.into()))
+            }
+            false => connecting.await,
+        };
+        match outcome {
+            Ok(stream) => return Ok(stream),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
 }

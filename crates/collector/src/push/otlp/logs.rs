@@ -1,23 +1,43 @@
 //! What a request of logs says, as log events. Pure.
 
-use model::{Severity, UnixMillis};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Severity, UnixMillis, limits};
+use prost::Message as _;
 
 use super::wire::{ExportLogsRequest, LogRecord, Resource, hex};
 use crate::logs::Told;
 
 const SOURCE: &str = "otlp";
 
-pub(super) fn events(request: &ExportLogsRequest) -> Vec<Told> {
-    let mut events = Vec::new();
-    for resource in &request.resource_logs {
+/// One after the other. Records that cannot be read are counted in `unreadable`.
+pub(super) fn events<'a>(
+    request: &'a ExportLogsRequest,
+    unreadable: &'a AtomicU64,
+) -> impl Iterator<Item = Told> + Send + 'a {
+    request.resource_logs.iter().flat_map(move |resource| {
         let (service, instance) = Resource::service(resource.resource.as_ref());
-        for scope in &resource.scope_logs {
-            let name = scope.scope.as_ref().map_or("", |scope| &scope.name);
-            let own = [("service.instance.id", instance.as_str()), ("otel.scope.name", name)];
-            events.extend(scope.log_records.iter().map(|record| event(record, &service, own)));
-        }
-    }
-    events
+        let (service, instance) = (cut(&service).to_owned(), cut(&instance).to_owned());
+        resource.scope_logs.iter().flat_map(move |scope| {
+            let name = cut(scope.scope.as_ref().map_or("", |scope| &scope.name));
+            let (service, instance) = (service.clone(), instance.clone());
+            scope.log_records.iter().filter_map(move |record| {
+                let own = [("service.instance.id", instance.as_str()), ("otel.scope.name", name)];
+                match LogRecord::decode(record.clone()) {
+                    Ok(record) => Some(event(&record, &service, own)),
+                    Err(_) => {
+                        unreadable.fetch_add(1, Ordering::Relaxed);
+                        None
+                    }
+                }
+            })
+        })
+    })
+}
+
+/// Every event of a request has a copy of this.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(limits::LABEL_VALUE_BYTES_MAX)]
 }
 
 fn event(record: &LogRecord, service: &str, own: [(&str, &str); 2]) -> Told {

@@ -12,6 +12,10 @@ use super::wire::{
 
 /// What a value says in `temporality`: the increase since the one before.
 const DELTA: i32 = 1;
+/// Buckets or quantiles of one point, each a series.
+const PARTS_MAX: usize = 256;
+/// Attributes of a point that are looked at: names that come twice count once.
+const READ_MAX: usize = 4 * model::limits::LABELS_MAX;
 /// In `flags`: there is no value.
 const NO_VALUE: u32 = 1;
 
@@ -95,6 +99,9 @@ impl Desk<'_> {
         if point.flags & NO_VALUE != 0 {
             return;
         }
+        if point.bucket_counts.len() > PARTS_MAX {
+            return self.tally.refuse(1);
+        }
         self.totals(&point.attributes, point.count, point.sum, is_delta);
         // Cumulative, as Prometheus has them: how many were at most so much.
         let mut below = 0u64;
@@ -116,6 +123,9 @@ impl Desk<'_> {
     fn summary(&mut self, point: &SummaryPoint) {
         if point.flags & NO_VALUE != 0 {
             return;
+        }
+        if point.quantile_values.len() > PARTS_MAX {
+            return self.tally.refuse(1);
         }
         self.totals(&point.attributes, point.count, Some(point.sum), false);
         for value in &point.quantile_values {
@@ -156,7 +166,7 @@ impl Desk<'_> {
     fn labels(&self, attributes: &[KeyValue], split: Option<(&str, &str)>) -> Option<Labels> {
         let own = ["service.name", "service.instance.id"].into_iter().zip(self.service);
         let texts: Vec<(&str, String)> =
-            attributes.iter().map(|pair| (pair.key.as_str(), pair.text())).collect();
+            attributes.iter().take(READ_MAX).map(|pair| (pair.key.as_str(), pair.text())).collect();
         let texts = texts.iter().map(|(name, value)| (*name, value.as_str()));
         tally::labels(own.chain(split).chain(texts))
     }

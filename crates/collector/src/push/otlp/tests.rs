@@ -33,7 +33,8 @@ fn start() -> Desk {
     let inlet = Inlet::for_tests(sender, 100, Arc::clone(&stats));
     let (metrics_sender, metrics) = mpsc::channel(REQUESTS_MAX);
     let stop = CancellationToken::new();
-    let otlp = Otlp { metrics: metrics_sender, logs: Arc::new(inlet) };
+    let turns = Arc::new(tokio::sync::Semaphore::new(AT_ONCE_MAX));
+    let otlp = Otlp { metrics: metrics_sender, logs: Arc::new(inlet), turns };
     tokio::spawn(otlp.run(listener, stop.clone()));
     Desk { address, metrics, logs, stats, _stop: stop.drop_guard() }
 }
@@ -157,7 +158,7 @@ async fn logs_of_the_real_sdk_become_events() {
 fn one_log() -> Vec<u8> {
     let body = wire::AnyValue { value: Some(wire::Any::Text("hello".to_owned())) };
     let record = wire::LogRecord { body: Some(body), ..Default::default() };
-    let scope = wire::ScopeLogs { scope: None, log_records: vec![record] };
+    let scope = wire::ScopeLogs { scope: None, log_records: vec![record.encode_to_vec().into()] };
     let resource = wire::ResourceLogs { resource: None, scope_logs: vec![scope] };
     ExportLogsRequest { resource_logs: vec![resource] }.encode_to_vec()
 }
