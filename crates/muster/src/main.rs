@@ -23,6 +23,7 @@ mod health;
 mod logs;
 mod machine;
 mod migrate;
+mod overload;
 mod reload;
 mod remote;
 mod serving;

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use crate::config::Config;
 use crate::exposure;
 use crate::guard::{self, Guard, Hosts};
+use crate::overload::{self, Overload};
 
 /// How long each stage of stopping may take.
 pub(crate) const GRACE: Duration = Duration::from_secs(15);
@@ -67,9 +68,12 @@ impl Serving {
         format!("{scheme}://{}", self.server.local_addr())
     }
 
-    /// The server, and `router` with health and metrics beside it, all behind the guard.
-    pub(crate) fn finish(self, router: Router, guard: Guard) -> (Server, Router, Health) {
+    /// The server, and `router` within its bounds with health and metrics beside it, all behind the guard.
+    pub(crate) fn finish(mut self, router: Router, guard: Guard) -> (Server, Router, Health) {
+        let overload = Overload::new(overload::REQUESTS_MAX, &mut self.metrics);
         let about = self.health.router(Arc::new(Mutex::new(self.metrics)));
+        // Whoever is refused takes no room from others, and health is told whatever the load.
+        let router = router.layer(from_fn_with_state(overload, overload::check));
         let router = router.merge(about).layer(from_fn_with_state(guard, guard::check));
         (self.server, router, self.health)
     }
