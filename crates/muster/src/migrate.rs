@@ -23,11 +23,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = config::read(args.config.as_deref())?;
-    match storage::migrate(&config.storage).await? {
-        Some(migrated) => print!("{}", report(&migrated)),
-        None => {
-            println!("SQLite brings its file up to date itself when it is opened: nothing to do")
-        }
+    let migrated = storage::migrate(&config.storage).await?;
+    if migrated.is_empty() {
+        println!("SQLite brings its file up to date itself when it is opened: nothing to do");
+    }
+    for database in &migrated {
+        print!("{}", report(database));
     }
     Ok(())
 }

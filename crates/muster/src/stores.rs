@@ -34,7 +34,11 @@ pub(crate) async fn watch(
 
 async fn look(stores: &Stores) -> Vec<String> {
     let anybody = MachineId::from_u128(1).expect("1 is not 0");
-    let (_, known) = tokio::join!(stores.live.presence(anybody), stores.registry.machine(anybody));
+    let (_, known, _) = tokio::join!(
+        stores.live.presence(anybody),
+        stores.registry.machine(anybody),
+        stores.alerting.queue_len(""),
+    );
     let down = |breaker: &storage::Breaker| {
         Some(format!("{} does not answer: {}", breaker.store(), breaker.open_reason()?))
     };

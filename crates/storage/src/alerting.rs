@@ -10,11 +10,13 @@ use model::{Labels, MachineId, TimeRange, UnixMillis};
 use crate::StorageError;
 
 mod sqlite;
+mod timescale;
 
 pub use sqlite::SqliteAlerting;
+pub use timescale::TimescaleAlerting;
 
-#[cfg(test)]
-mod contract;
+/// Notices that could not be told, of each channel.
+const DEAD_PER_CHANNEL_MAX: i64 = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SettingKind {

@@ -15,6 +15,7 @@ pub struct Config {
     pub live: LiveKind,
     pub events: EventsKind,
     pub history: HistoryConfig,
+    pub alerts: AlertsKind,
 }
 
 /// Where the present is kept.
@@ -58,7 +59,18 @@ pub enum HistoryKind {
     /// One file, embedded.
     #[default]
     Sqlite,
-    /// PostgreSQL with TimescaleDB, shared by several processes. What alerts remember stays in the file.
+    /// PostgreSQL with TimescaleDB, shared by several processes.
+    Timescale(TimescaleConfig),
+}
+
+/// Where rules, alerts and what has to be told are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertsKind {
+    /// The file of the embedded history.
+    #[default]
+    Sqlite,
+    /// PostgreSQL with TimescaleDB, shared by several alert services.
     Timescale(TimescaleConfig),
 }
 

@@ -10,6 +10,7 @@
 //!
 //! The functions panic where the contract is broken.
 
+pub mod alerting;
 pub mod credentials;
 pub mod events;
 pub mod history;

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::StorageError;
-use crate::alerting::{Alerting, SqliteAlerting};
+use crate::alerting::{Alerting, SqliteAlerting, TimescaleAlerting};
 use crate::breaker::Breaker;
 use crate::condition::{Backend, Conditions};
-use crate::config::{Config, EventsKind, HistoryConfig, HistoryKind, LiveKind};
+use crate::config::{AlertsKind, Config, EventsKind, HistoryConfig, HistoryKind, LiveKind};
 use crate::credentials::{Credentials, SqliteCredentials, TimescaleCredentials};
 use crate::events::{EventStream, LocalEvents, RedisEvents};
 use crate::history::{History, Retention, SqliteHistory, TimescaleHistory};
 use crate::live::{LiveState, MemoryLive, RedisLive};
-use crate::postgres::{Migrated, Timescale};
+use crate::postgres::{Migrated, Timescale, TimescaleConfig};
 use crate::redis::{Redis, RedisConfig};
 use crate::registry::{Registry, SqliteRegistry, TimescaleRegistry};
 use crate::sqlite::Database;
@@ -60,22 +60,21 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageErr
             Arc::new(RedisEvents::open(redis).await?)
         }
     };
-    let database = Database::open(&file(&config.history, data_dir)?).await?;
     let retention = Retention::from(&config.history);
     type Past = (Arc<dyn History>, Arc<dyn Registry>, Arc<dyn Credentials>);
     let (history, registry, credentials): Past = match &config.history.kind {
         HistoryKind::Sqlite => {
+            let database = servers.file(&config.history, data_dir).await?;
             conditions.add("history", Backend::Sqlite(database.clone()));
             conditions.add("registry", Backend::Sqlite(database.clone()));
             (
                 Arc::new(SqliteHistory::new(database.clone(), retention)),
                 Arc::new(SqliteRegistry::new(database.clone())),
-                Arc::new(SqliteCredentials::new(database.clone())),
+                Arc::new(SqliteCredentials::new(database)),
             )
         }
         HistoryKind::Timescale(timescale) => {
-            let timescale = Timescale::open(timescale).await?;
-            servers.breakers.push(timescale.breaker());
+            let timescale = servers.timescale(timescale).await?;
             conditions.add("history", Backend::Timescale(timescale.clone()));
             conditions.add("registry", Backend::Timescale(timescale.clone()));
             (
@@ -85,8 +84,18 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Stores, StorageErr
             )
         }
     };
-    conditions.add("alerts", Backend::Sqlite(database.clone()));
-    let alerting = Arc::new(SqliteAlerting::new(database));
+    let alerting: Arc<dyn Alerting> = match &config.alerts {
+        AlertsKind::Sqlite => {
+            let database = servers.file(&config.history, data_dir).await?;
+            conditions.add("alerts", Backend::Sqlite(database.clone()));
+            Arc::new(SqliteAlerting::new(database))
+        }
+        AlertsKind::Timescale(timescale) => {
+            let timescale = servers.timescale(timescale).await?;
+            conditions.add("alerts", Backend::Timescale(timescale.clone()));
+            Arc::new(TimescaleAlerting::new(timescale))
+        }
+    };
     let breakers = servers.breakers;
     Ok(Stores { live, events, history, registry, alerting, credentials, breakers, conditions })
 }
@@ -110,21 +119,32 @@ pub async fn open_credentials(
     })
 }
 
-/// Brings the database up to date; `None` where there is none to be prepared.
+/// Brings the databases up to date, each once: none where all is embedded.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn migrate(config: &Config) -> Result<Option<Migrated>, StorageError> {
-    match &config.history.kind {
-        HistoryKind::Sqlite => Ok(None),
-        HistoryKind::Timescale(timescale) => Timescale::migrate(timescale).await.map(Some),
+pub async fn migrate(config: &Config) -> Result<Vec<Migrated>, StorageError> {
+    let history = match &config.history.kind {
+        HistoryKind::Sqlite => None,
+        HistoryKind::Timescale(timescale) => Some(timescale),
+    };
+    let alerts = match &config.alerts {
+        AlertsKind::Timescale(timescale) if Some(timescale) != history => Some(timescale),
+        AlertsKind::Sqlite | AlertsKind::Timescale(_) => None,
+    };
+    let mut migrated = Vec::new();
+    for timescale in history.into_iter().chain(alerts) {
+        migrated.push(Timescale::migrate(timescale).await?);
     }
+    Ok(migrated)
 }
 
-/// Servers that were connected to; one that serves two ports is connected to once.
+/// What was connected to or opened; what serves several ports is so once.
 #[derive(Default)]
 struct Servers {
     redis: Vec<(RedisConfig, Arc<Redis>)>,
+    timescale: Vec<(TimescaleConfig, Arc<Timescale>)>,
+    file: Option<Arc<Database>>,
     breakers: Vec<Arc<Breaker>>,
 }
 
@@ -137,6 +157,32 @@ impl Servers {
         self.breakers.push(redis.breaker());
         self.redis.push((config.clone(), redis.clone()));
         Ok(redis)
+    }
+
+    async fn timescale(
+        &mut self,
+        config: &TimescaleConfig,
+    ) -> Result<Arc<Timescale>, StorageError> {
+        if let Some((_, timescale)) = self.timescale.iter().find(|(known, _)| known == config) {
+            return Ok(timescale.clone());
+        }
+        let timescale = Timescale::open(config).await?;
+        self.breakers.push(timescale.breaker());
+        self.timescale.push((config.clone(), timescale.clone()));
+        Ok(timescale)
+    }
+
+    async fn file(
+        &mut self,
+        config: &HistoryConfig,
+        data_dir: &Path,
+    ) -> Result<Arc<Database>, StorageError> {
+        if let Some(database) = &self.file {
+            return Ok(database.clone());
+        }
+        let database = Database::open(&file(config, data_dir)?).await?;
+        self.file = Some(database.clone());
+        Ok(database)
     }
 }
 
@@ -173,19 +219,24 @@ mod tests {
             ("MUSTER_STORAGE__LIVE__REDIS__URL", "redis://:hunter2@cache:6379/0"),
             ("MUSTER_STORAGE__EVENTS__REDIS__URL", "redis://:hunter2@cache:6379/0"),
             ("MUSTER_STORAGE__HISTORY__KIND__TIMESCALE__URL", "postgres://m:hunter2@db/muster"),
+            ("MUSTER_STORAGE__ALERTS__TIMESCALE__URL", "postgres://m:hunter2@db/muster"),
         ]);
         let LiveKind::Redis(live) = &config.live else { panic!("{config:?}") };
         assert_eq!(config.events, EventsKind::Redis(live.clone()));
-        assert!(matches!(&config.history.kind, HistoryKind::Timescale(t) if t.connections == 20));
+        let HistoryKind::Timescale(past) = &config.history.kind else { panic!("{config:?}") };
+        assert_eq!(past.connections, 20);
+        assert_eq!(config.alerts, AlertsKind::Timescale(past.clone()), "one server, one pool");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_with_a_hint_and_without_its_password() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        for variable in
-            ["MUSTER_STORAGE__LIVE__REDIS__URL", "MUSTER_STORAGE__HISTORY__KIND__TIMESCALE__URL"]
-        {
+        for variable in [
+            "MUSTER_STORAGE__LIVE__REDIS__URL",
+            "MUSTER_STORAGE__HISTORY__KIND__TIMESCALE__URL",
+            "MUSTER_STORAGE__ALERTS__TIMESCALE__URL",
+        ] {
             for url in
                 ["redis://:hunter2@127.0.0.1:1", "postgres://m:hunter2@127.0.0.1:1/m", ":hunter2"]
             {
@@ -195,5 +246,22 @@ mod tests {
                 assert!(text.contains("hint:") && !text.contains("hunter2"), "{text}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn where_everything_is_on_servers_no_file_is_made() {
+        use crate::testing;
+        let Some(url) = testing::timescale_url().await else { return };
+        let config = configured(&[
+            ("MUSTER_STORAGE__HISTORY__KIND__TIMESCALE__URL", &url),
+            ("MUSTER_STORAGE__ALERTS__TIMESCALE__URL", &url),
+        ]);
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let stores = open(&config, folder.path()).await.expect("opened");
+        assert_eq!(stores.breakers.len(), 1, "one server, one pool");
+        let alerts = stores.conditions.now().into_iter().find(|c| c.holds == "alerts");
+        assert_eq!(alerts.expect("is shown").store, "TimescaleDB");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
+        assert_eq!(migrate(&config).await.expect("migrates").len(), 1, "the same one, once");
     }
 }

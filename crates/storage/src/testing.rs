@@ -45,6 +45,12 @@ pub(crate) async fn redis_with(prefix: &str) -> Option<Arc<Redis>> {
 
 /// A TimescaleDB with a schema of its own.
 pub(crate) async fn timescale() -> Option<Arc<Timescale>> {
+    let options = PgConnectOptions::from_str(&timescale_url().await?).expect("a url");
+    Some(Timescale::open_with(options, 5).await.expect("opened"))
+}
+
+/// The address of a TimescaleDB with an empty schema of its own.
+pub(crate) async fn timescale_url() -> Option<String> {
     use sqlx::{ConnectOptions as _, Connection as _};
     let url = server("MUSTER_TEST_TIMESCALE_URL")?;
     let options = PgConnectOptions::from_str(&url).expect("a url");
@@ -54,6 +60,6 @@ pub(crate) async fn timescale() -> Option<Arc<Timescale>> {
     let create = sqlx::AssertSqlSafe(format!("create schema {schema}"));
     sqlx::raw_sql(create).execute(&mut connection).await.expect("created");
     connection.close().await.expect("closed");
-    let options = options.options([("search_path", format!("{schema},public"))]);
-    Some(Timescale::open_with(options, 5).await.expect("opened"))
+    let mark = if url.contains('?') { '&' } else { '?' };
+    Some(format!("{url}{mark}options=-c%20search_path%3D{schema},public"))
 }

@@ -8,13 +8,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
-    AlertChanges, AlertState, Alerting, Audit, Dead, Incident, IncidentFilter, Notice, Queued,
-    Saved, Setting, SettingKind,
+    AlertChanges, AlertState, Alerting, Audit, DEAD_PER_CHANNEL_MAX, Dead, Incident,
+    IncidentFilter, Notice, Queued, Saved, Setting, SettingKind,
 };
 use crate::StorageError;
 use crate::sqlite::{Database, STORE, labels_from_json, labels_to_json};
-
-const DEAD_PER_CHANNEL_MAX: i64 = 1000;
 
 #[derive(Clone, Debug)]
 pub struct SqliteAlerting {
@@ -434,17 +432,18 @@ fn notice(row: &SqliteRow, due: UnixMillis) -> Result<Notice, StorageError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::contract;
     use super::*;
 
     #[tokio::test]
-    async fn the_embedded_store_keeps_the_contract() {
+    async fn what_was_kept_is_there_when_the_file_is_opened_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("muster.db");
         let database = Database::open(&file).await.expect("opened");
-        contract::check(&SqliteAlerting::new(database.clone())).await;
+        let states = vec![AlertState { id: "x".into(), document: "{}".into() }];
+        let changes = AlertChanges { states: states.clone(), ..AlertChanges::default() };
+        SqliteAlerting::new(database.clone()).record(changes).await.expect("recorded");
         database.close().await;
         let database = Database::open(&file).await.expect("opened again");
-        contract::check_after_reopening(&SqliteAlerting::new(database)).await;
+        assert_eq!(SqliteAlerting::new(database).states().await.expect("read"), states);
     }
 }

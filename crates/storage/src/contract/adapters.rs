@@ -62,3 +62,16 @@ mod sqlite_credentials {
 
     crate::credentials_contract!(open);
 }
+
+mod sqlite_alerting {
+    use std::sync::Arc;
+
+    use crate::alerting::{Alerting, SqliteAlerting};
+    use crate::sqlite::testing::scratch;
+
+    async fn open() -> Arc<dyn Alerting> {
+        Arc::new(SqliteAlerting::new(scratch().await))
+    }
+
+    crate::alerting_contract!(open);
+}

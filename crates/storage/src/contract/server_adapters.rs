@@ -68,3 +68,17 @@ mod timescale_credentials {
 
     crate::credentials_contract!(needs "MUSTER_TEST_TIMESCALE_URL", open);
 }
+
+mod timescale_alerting {
+    use std::sync::Arc;
+
+    use crate::alerting::{Alerting, TimescaleAlerting};
+    use crate::testing;
+
+    async fn open() -> Arc<dyn Alerting> {
+        let timescale = testing::timescale().await.expect("there is a server");
+        Arc::new(TimescaleAlerting::new(timescale))
+    }
+
+    crate::alerting_contract!(needs "MUSTER_TEST_TIMESCALE_URL", open);
+}

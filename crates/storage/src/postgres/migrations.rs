@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "open_hours", include_str!("../../../../migrations/timescale/0002_open_hours.sql")),
     (3, "logs", include_str!("../../../../migrations/timescale/0003_logs.sql")),
     (4, "access", include_str!("../../../../migrations/timescale/0004_access.sql")),
+    (5, "alerting", include_str!("../../../../migrations/timescale/0005_alerting.sql")),
 ];
 
 /// Guards the making of the extension; any number that is ours alone.
