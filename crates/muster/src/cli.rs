@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     account, aggregator, alerts, bench, check_config, collector, completions, gateway, health,
-    logs, machine, migrate, token, up,
+    logs, machine, migrate, token, top, up,
 };
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
@@ -38,6 +38,7 @@ enum Role {
     Collector(collector::Args),
     Migrate(migrate::Args),
     Health(health::Args),
+    Top(top::Args),
     Logs(logs::Args),
     Machine(machine::Args),
     CheckConfig(check_config::Args),
@@ -57,6 +58,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Role::Collector(args) => collector::run(args),
         Role::Migrate(args) => wait(migrate::run(args)),
         Role::Health(args) => wait(health::run(args)),
+        Role::Top(args) => wait(top::run(args)),
         Role::Logs(args) => wait(logs::run(args)),
         Role::Machine(args) => wait(machine::run(args)),
         Role::CheckConfig(args) => check_config::run(&args),
@@ -122,7 +124,8 @@ mod tests {
     fn every_flag_has_an_environment_variable() {
         for role in Cli::command().get_subcommands() {
             // Tools that a person types are not configured by an environment.
-            if matches!(role.get_name(), "bench" | "check-config" | "completions" | "logs") {
+            if matches!(role.get_name(), "bench" | "check-config" | "completions" | "logs" | "top")
+            {
                 continue;
             }
             for flag in role.get_arguments().filter(|arg| !arg.is_positional()) {

@@ -29,6 +29,7 @@ mod remote;
 mod serving;
 mod stores;
 mod token;
+mod top;
 mod up;
 
 // glibc keeps what many threads freed; a server that runs for months must give it back.

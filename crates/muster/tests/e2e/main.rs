@@ -21,4 +21,5 @@ mod removal;
 mod stopping;
 mod systemd;
 mod tls;
+mod top;
 mod witness;

@@ -125,9 +125,10 @@ fn runs(cluster: &Cluster, mut command: std::process::Command, args: &[&str]) {
         .iter()
         .map(|arg| if arg.starts_with("http://127.0.0.1:7070") { url.as_str() } else { arg })
         .collect();
-    let serves = !matches!(args.first(), Some(&("health" | "check-config" | "token" | "account")));
+    const ENDING: [&str; 5] = ["health", "check-config", "token", "account", "top"];
+    let serves = !args.first().is_some_and(|role| ENDING.contains(role));
     if !serves {
-        command.env("MUSTER_DATA_DIR", cluster.data_dir());
+        command.env("MUSTER_DATA_DIR", cluster.data_dir()).env("MUSTER_URL", &url);
     }
     command.args(&args).current_dir(root());
     if serves {
