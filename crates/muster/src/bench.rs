@@ -17,6 +17,7 @@ mod fleet;
 mod latency;
 mod logs;
 mod machine;
+mod outstanding;
 mod pace;
 mod remote_write;
 mod report;
@@ -191,6 +192,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         sent_samples: total.frames_sent * per_frame,
         acknowledged_samples: acknowledged,
         rejected_samples: total.frames_rejected * per_frame,
+        put_off_samples: total.frames_put_off * per_frame,
         lost_samples: total.frames_sent.saturating_sub(stored) * per_frame,
         acknowledged_samples_per_second: acknowledged as f64 / seconds,
         sent_log_events: total.logs_sent,

@@ -51,7 +51,10 @@ pub(super) struct Fleet {
 pub(super) struct Outcome {
     pub(super) frames_sent: u64,
     pub(super) frames_acknowledged: u64,
+    /// For good.
     pub(super) frames_rejected: u64,
+    /// Of all that were settled, those that the server could not take at first.
+    pub(super) frames_put_off: u64,
     pub(super) logs_sent: u64,
     pub(super) logs_acknowledged: u64,
     pub(super) latency: Latency,
@@ -62,6 +65,7 @@ impl Outcome {
         self.frames_sent += other.frames_sent;
         self.frames_acknowledged += other.frames_acknowledged;
         self.frames_rejected += other.frames_rejected;
+        self.frames_put_off += other.frames_put_off;
         self.logs_sent += other.logs_sent;
         self.logs_acknowledged += other.logs_acknowledged;
         self.latency.add(&other.latency);

@@ -1,6 +1,5 @@
 //! One made-up machine: speaks the collector's protocol over a connection of its own.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,37 +13,22 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::fleet::{Fleet, Outcome, id, name};
+use super::outstanding::{self, Carries, Item, Outstanding, Verdict};
 use super::pace::Pace;
 use super::values::{Values, layout};
 
-/// Items on their way at once; beyond it the machine waits for acknowledgements.
-const IN_FLIGHT_MAX: usize = 64;
-
 /// How long acknowledgements may fail to come before the machine gives up on them.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An item on its way.
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    seq: u64,
-    sent: Instant,
-    carries: Carries,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Carries {
-    Frame,
-    Logs(u64),
-}
 
 impl Fleet {
     /// Connects, sends what there is to send, waits for what is outstanding, says goodbye.
     pub(super) async fn stream(&self, index: usize) -> Result<Outcome> {
         let channel = self.target.connect().await.context("failed to connect")?;
         let mut client = CollectorServiceClient::new(channel);
-        let (up, queue) = mpsc::channel(IN_FLIGHT_MAX + 4);
-        let say = async |seq, kind| up.send(v1::CollectorMessage { seq, kind: Some(kind) }).await;
-        say(0, self.hello(index)).await?;
+        let (up, queue) = mpsc::channel(outstanding::MAX + 4);
+        // Has no number: is no item.
+        let say = async |kind| up.send(v1::CollectorMessage { seq: 0, kind: Some(kind) }).await;
+        say(self.hello(index)).await?;
         let mut down = client.connect(ReceiverStream::new(queue)).await?.into_inner();
         let Some(Down::Welcome(_)) = down.message().await?.and_then(|m| m.kind) else {
             bail!("the first answer was not a welcome");
@@ -54,34 +38,34 @@ impl Fleet {
         let plan = &self.plan;
         let mut generation = 0;
         let mut layout = layout(plan.series, generation);
-        say(0, Up::Layout(proto::convert::layout_to_proto(&layout))).await?;
+        say(Up::Layout(proto::convert::layout_to_proto(&layout))).await?;
         let mut values = Values::new(plan.seed ^ index as u64, layout.len());
         let mut pace = Pace::new(plan, index as f64 * 0.618 % 1.0);
         let mut logs = super::logs::Source::new(plan, index);
         let mut outcome = Outcome::default();
-        let mut in_flight: VecDeque<InFlight> = VecDeque::new();
-        let mut settled = SeqRanges::new();
+        let mut outstanding = Outstanding::default();
         let (mut seq, mut sending) = (0, true);
+        let mut item = |carries, kind| {
+            seq += 1;
+            let message = v1::CollectorMessage { seq, kind: Some(kind) };
+            Item { message, carries, sent: Instant::now(), put_off: false }
+        };
         let mut answered = Instant::now();
-        while sending || !in_flight.is_empty() {
-            if in_flight.is_empty() {
+        while sending || !outstanding.is_empty() {
+            if outstanding.is_empty() {
                 answered = Instant::now();
             }
+            let again = outstanding.again_at();
             tokio::select! {
                 answer = down.message() => {
                     let Some(message) = answer? else { bail!("the server ended the stream") };
-                    let Some((ranges, accepted)) = settle(message)? else { continue };
-                    settled.extend(ranges.iter());
+                    let Some((ranges, verdict)) = settle(message)? else { continue };
                     answered = Instant::now();
-                    in_flight.retain(|item| {
-                        let done = settled.contains(item.seq);
-                        if done {
-                            self.count(&mut outcome, *item, accepted);
-                        }
-                        !done
-                    });
+                    for item in outstanding.settle(&ranges, verdict, answered) {
+                        self.count(&mut outcome, &item, verdict);
+                    }
                 }
-                due = pace.next(), if sending && in_flight.len() < IN_FLIGHT_MAX => {
+                due = pace.next(), if sending && outstanding.has_room() => {
                     let Some(time) = due else {
                         sending = false;
                         continue;
@@ -90,31 +74,37 @@ impl Fleet {
                     if wanted != generation {
                         generation = wanted;
                         layout = super::values::layout(plan.series, generation);
-                        say(0, Up::Layout(proto::convert::layout_to_proto(&layout))).await?;
+                        say(Up::Layout(proto::convert::layout_to_proto(&layout))).await?;
                     }
                     outcome.frames_sent += 1;
-                    seq += 1;
                     let frame = v1::Frame {
                         time_unix_ms: time.0,
                         layout_id: layout.id().0.to_vec(),
                         values: values.advance().to_vec(),
                     };
-                    in_flight.push_back(InFlight { seq, sent: Instant::now(), carries: Carries::Frame });
-                    say(seq, Up::Frame(frame)).await?;
+                    let frame = item(Carries::Frame, Up::Frame(frame));
+                    outstanding.sent(frame.clone());
+                    up.send(frame.message).await?;
                     let events = logs.due(time);
                     if !events.is_empty() {
                         let count = events.len() as u64;
                         outcome.logs_sent += count;
-                        seq += 1;
-                        in_flight.push_back(InFlight { seq, sent: Instant::now(), carries: Carries::Logs(count) });
-                        say(seq, Up::LogBatch(v1::LogBatch { events })).await?;
+                        let batch = Up::LogBatch(v1::LogBatch { events });
+                        let batch = item(Carries::Logs(count), batch);
+                        outstanding.sent(batch.clone());
+                        up.send(batch.message).await?;
                     }
                 }
-                () = tokio::time::sleep_until((answered + PATIENCE).into()), if !in_flight.is_empty() => break,
+                () = until(again), if again.is_some() => {
+                    for message in outstanding.again() {
+                        up.send(message).await?;
+                    }
+                }
+                () = until(Some(answered + PATIENCE)), if !outstanding.is_empty() => break,
             }
         }
         let reason = v1::goodbye::Reason::Stopped.into();
-        say(0, Up::Goodbye(v1::Goodbye { reason })).await.ok();
+        say(Up::Goodbye(v1::Goodbye { reason })).await.ok();
         drop(up);
         while let Ok(Ok(Some(_))) =
             tokio::time::timeout(Duration::from_secs(2), down.message()).await
@@ -122,8 +112,8 @@ impl Fleet {
         Ok(outcome)
     }
 
-    fn count(&self, outcome: &mut Outcome, item: InFlight, accepted: bool) {
-        match (item.carries, accepted) {
+    fn count(&self, outcome: &mut Outcome, item: &Item, verdict: Verdict) {
+        match (item.carries, verdict == Verdict::Acknowledged) {
             (Carries::Frame, true) => {
                 outcome.frames_acknowledged += 1;
                 self.frames_acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -131,6 +121,9 @@ impl Fleet {
             (Carries::Frame, false) => outcome.frames_rejected += 1,
             (Carries::Logs(events), true) => outcome.logs_acknowledged += events,
             (Carries::Logs(_), false) => {}
+        }
+        if item.carries == Carries::Frame && item.put_off {
+            outcome.frames_put_off += 1;
         }
         outcome.latency.record(item.sent.elapsed());
     }
@@ -157,15 +150,24 @@ impl Fleet {
     }
 }
 
-/// What a message settles, and whether it was accepted; `None` when it settles nothing.
-fn settle(message: v1::AggregatorMessage) -> Result<Option<(SeqRanges, bool)>> {
-    let (ranges, accepted) = match message.kind {
-        Some(Down::Ack(ack)) => (ack.ranges, true),
+/// Which items a message is about, and what it says of them; `None` when it is about none.
+fn settle(message: v1::AggregatorMessage) -> Result<Option<(SeqRanges, Verdict)>> {
+    let (ranges, verdict) = match message.kind {
+        Some(Down::Ack(ack)) => (ack.ranges, Verdict::Acknowledged),
+        Some(Down::Reject(reject)) if reject.retry => (reject.ranges, Verdict::PutOff),
         Some(Down::Reject(reject)) => {
             tracing::warn!(reason = reject.message, "the server refused items");
-            (reject.ranges, false)
+            (reject.ranges, Verdict::Refused)
         }
         _ => return Ok(None),
     };
-    Ok(Some((proto::convert::ranges_from_proto("ranges", &ranges)?, accepted)))
+    Ok(Some((proto::convert::ranges_from_proto("ranges", &ranges)?, verdict)))
+}
+
+/// Never, without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
 }

@@ -10,7 +10,10 @@ pub(super) struct Report {
     pub(super) seconds: f64,
     pub(super) sent_samples: u64,
     pub(super) acknowledged_samples: u64,
+    /// For good.
     pub(super) rejected_samples: u64,
+    /// What the server could not take when it came, and got again later.
+    pub(super) put_off_samples: u64,
     /// Sent and not found in history afterwards.
     pub(super) lost_samples: u64,
     pub(super) acknowledged_samples_per_second: f64,
@@ -49,6 +52,12 @@ impl Report {
             short(self.acknowledged_samples_per_second)
         );
         println!("  lost          {} samples", self.lost_samples);
+        if self.put_off_samples > 0 {
+            println!(
+                "  put off       {} samples, which were sent again",
+                short(self.put_off_samples as f64)
+            );
+        }
         if self.rejected_samples > 0 || self.failed_machines > 0 {
             println!(
                 "  refused       {} samples, {} machines failed",

@@ -10,6 +10,7 @@ use proto::v1;
 use proto::v1::state_service_client::StateServiceClient;
 use serde::Deserialize;
 use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tonic::transport::Channel;
@@ -20,6 +21,9 @@ use super::values::MARKER;
 
 /// Machines that are watched, each by a reader of its own.
 const WATCHED: usize = 8;
+
+/// A page that gets no values of its machine for so long is opened again.
+const SILENT_MAX: Duration = Duration::from_secs(5);
 
 /// One way to follow a machine.
 #[derive(Clone, Debug)]
@@ -57,7 +61,7 @@ async fn follow_one(reader: Reader, machine: String, until: Instant) -> Latency 
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let _: Result<Infallible, _> = tokio::time::timeout_at(until.into(), again).await;
+    let _: Result<Infallible, _> = timeout_at(until.into(), again).await;
     latency
 }
 
@@ -96,11 +100,14 @@ async fn page(target: &str, machine: &str, latency: &mut Latency) -> Result<()> 
     let show = serde_json::json!({ "machine": machine, "after": 0 });
     socket.send(Message::text(show.to_string())).await?;
     let mut begun = false;
-    while let Some(message) = socket.next().await {
+    // A page that was opened before its machine was known may show nothing of it for ever.
+    let mut silent_until = Instant::now() + SILENT_MAX;
+    while let Some(message) = timeout_at(silent_until.into(), socket.next()).await? {
         let Message::Text(text) = message? else { continue };
         if !text.contains(r#""t":"frames""#) {
             continue;
         }
+        silent_until = Instant::now() + SILENT_MAX;
         let Frames { frames } = serde_json::from_str(&text)?;
         // The first message fills the page with what was.
         if std::mem::replace(&mut begun, true) {
