@@ -26,7 +26,7 @@ use crate::roll::keeper::Keeper;
 use crate::roll::pulse::Patience;
 use crate::roll::registrar::Registrar;
 use crate::settings::SettingsBoard;
-use crate::writer::{Queue, Writer};
+use crate::writer::{Queue, Strain, Writer};
 
 /// An aggregator over its stores. [`routes`](Self::routes) may be served as soon as it is open; only
 /// while it [runs](Self::run) does it acknowledge.
@@ -64,6 +64,7 @@ impl Aggregator {
         let presences = live.presences().await.context("failed to read live state")?;
         let roll = Arc::new(Roll::new(patience));
         roll.restore(records, presences, Now::read());
+        let strain = Arc::new(Strain::default());
         let (queue, waiting) = Queue::new(&config.writer, metrics.clone());
         let stopping = CancellationToken::new();
         let usage = LastUsage::default();
@@ -85,6 +86,7 @@ impl Aggregator {
             credentials,
             roll: roll.clone(),
             queue,
+            strain: strain.clone(),
             patience: config.writer.patience.0,
             settings: SettingsBoard::new(config.collectors),
             metrics: metrics.clone(),
@@ -111,6 +113,7 @@ impl Aggregator {
             history: history.clone(),
             config: config.writer,
             metrics: metrics.clone(),
+            strain,
         };
         let maintenance = Maintenance {
             history,

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::metrics::Metrics;
 use crate::roll::Roll;
 use crate::settings::SettingsBoard;
-use crate::writer::Queue;
+use crate::writer::{Queue, Strain};
 
 mod admission;
 mod claim;
@@ -43,6 +43,7 @@ pub(crate) struct Dock {
     pub(crate) credentials: Arc<dyn Credentials>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) queue: Queue,
+    pub(crate) strain: Arc<Strain>,
     /// How long an item waits for room in the queue.
     pub(crate) patience: Duration,
     pub(crate) settings: SettingsBoard,

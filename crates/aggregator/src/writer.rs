@@ -16,8 +16,10 @@ use crate::metrics::Metrics;
 
 mod batch;
 mod queue;
+mod strain;
 
 pub(crate) use queue::{Budget, Queue};
+pub(crate) use strain::Strain;
 
 /// An item on its way into history.
 #[derive(Debug)]
@@ -56,6 +58,7 @@ pub(crate) struct Writer {
     pub(crate) history: Arc<dyn History>,
     pub(crate) config: WriterConfig,
     pub(crate) metrics: Metrics,
+    pub(crate) strain: Arc<Strain>,
 }
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -164,8 +167,17 @@ impl Writer {
 
     async fn append(&self, batch: &Batch) -> Result<(), StorageError> {
         let began = Instant::now();
+        self.strain.commit_begins(began);
         let result = self.history.append(batch.deliveries()).await;
-        self.metrics.commit_duration.observe(began.elapsed().as_secs_f64());
+        let ended = Instant::now();
+        self.metrics.commit_duration.observe(ended.duration_since(began).as_secs_f64());
+        if let Some(over) = self.strain.commit_ends(ended, result.is_ok()) {
+            tracing::info!(
+                duration_ms = over.lasted.as_millis() as u64,
+                items = over.items,
+                "history keeps up again"
+            );
+        }
         result
     }
 

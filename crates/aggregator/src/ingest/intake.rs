@@ -1,6 +1,7 @@
 //! One item on its way in: checked, shown to the present at once, then handed to the writer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use model::{EventKind, Frame, Item, Payload, SeqRanges, limits};
 use proto::{convert, v1};
@@ -219,6 +220,13 @@ async fn submit(
     let Some(room) = room(session, bytes).await? else {
         let reason = Reason { reason: "unavailable" };
         session.dock.metrics.rejected.get_or_create(&reason).inc();
+        // Once, whichever machine it is that was first.
+        if let Some(reason) = session.dock.strain.put_off(Instant::now()) {
+            tracing::warn!(
+                reason,
+                "history does not keep up; items are shown, and asked for again later"
+            );
+        }
         session.outbox.not_now(&[seq].into_iter().collect(), 0);
         return Ok(());
     };
@@ -260,10 +268,6 @@ async fn room(session: &mut Session, bytes: usize) -> Result<Option<Room>, Stopp
     match waited {
         Ok(room) => room.map(Some).map_err(|_| Stopped::Ended),
         Err(_) => {
-            tracing::warn!(
-                machine.id = %session.machine,
-                "history does not keep up; items are shown and asked for again later"
-            );
             session.not_keeping = true;
             Ok(None)
         }
