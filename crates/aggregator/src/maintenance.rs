@@ -77,6 +77,7 @@ impl Maintenance {
         let worked = done != Default::default();
         if worked {
             tracing::debug!(
+                placed = done.placed,
                 sealed = done.sealed,
                 rolled_up = done.rolled_up,
                 expired = done.expired,

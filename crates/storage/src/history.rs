@@ -110,6 +110,8 @@ pub enum Recorded {
 /// What a round of maintenance did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maintained {
+    /// Layouts whose series got their places after the commit that brought them.
+    pub placed: u64,
     /// Stretches sealed or sealed again.
     pub sealed: u64,
     /// Hours rolled up into tiers.

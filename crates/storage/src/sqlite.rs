@@ -29,6 +29,9 @@ pub(crate) const STORE: &str = "the database";
 
 /// Connections that read at the same time; further readers wait.
 const READERS: u32 = 4;
+/// 16 MiB: the ends of what a thousand machines append to, and what one commit changes. With less, pages are read
+/// again and again.
+const WRITER_CACHE: &str = "-16384";
 /// What a reader that nobody needs any more may stay for.
 const READER_IDLE: Duration = Duration::from_secs(60);
 /// The log is moved into the file when it has this many pages (16 MiB)…
@@ -91,7 +94,7 @@ impl Database {
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(Duration::from_secs(60))
-            .connect_with(options.clone().pragma("cache_size", "-4096"))
+            .connect_with(options.clone().pragma("cache_size", WRITER_CACHE))
             .await
             .map_err(|e| error::opening(path, e))?;
         let mut first = writer.acquire().await.map_err(|e| error::opening(path, e))?;

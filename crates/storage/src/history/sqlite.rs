@@ -39,6 +39,7 @@ mod recorded;
 mod remove;
 mod seal;
 mod tier;
+mod unplaced;
 mod unused;
 
 #[cfg(test)]
@@ -103,6 +104,7 @@ impl History for SqliteHistory {
         selector: &SeriesSelector,
         limit: usize,
     ) -> Result<Vec<StoredSeries>, StorageError> {
+        self.place_all(selector.machines.as_deref()).await?;
         self.find_series(selector, limit).await
     }
 
@@ -111,6 +113,7 @@ impl History for SqliteHistory {
         series: &[StoredSeries],
         range: TimeRange,
     ) -> Result<Vec<Samples>, StorageError> {
+        self.place_all(Some(&machines_of(series))).await?;
         let ids: Vec<i64> = series.iter().map(|s| s.id).collect();
         let mut tx = self.database.read().await?;
         self.samples(&mut tx, &ids, range).await
@@ -122,6 +125,7 @@ impl History for SqliteHistory {
         tier: Tier,
         range: TimeRange,
     ) -> Result<Vec<Vec<Rollup>>, StorageError> {
+        self.place_all(Some(&machines_of(series))).await?;
         self.tier(series, tier, range).await
     }
 
@@ -131,6 +135,7 @@ impl History for SqliteHistory {
         wanted: Wanted<'_>,
         range: TimeRange,
     ) -> Result<Vec<LiveFrame>, StorageError> {
+        self.place_all(Some(&[machine])).await?;
         self.frames_within(machine, wanted, range).await
     }
 
@@ -186,6 +191,14 @@ impl History for SqliteHistory {
     async fn remove(&self, machine: MachineId) -> Result<(), StorageError> {
         self.remove(machine).await
     }
+}
+
+/// Each once.
+fn machines_of(series: &[StoredSeries]) -> Vec<MachineId> {
+    let mut machines: Vec<MachineId> = series.iter().map(|s| s.machine).collect();
+    machines.sort_unstable();
+    machines.dedup();
+    machines
 }
 
 /// Computes without holding up the runtime's own threads.

@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "access", include_str!("../../../../migrations/sqlite/0004_access.sql")),
     (5, "logs", include_str!("../../../../migrations/sqlite/0005_logs.sql")),
     (6, "open_hours", include_str!("../../../../migrations/sqlite/0006_open_hours.sql")),
+    (7, "unplaced", include_str!("../../../../migrations/sqlite/0007_unplaced.sql")),
 ];
 
 pub(super) async fn run(

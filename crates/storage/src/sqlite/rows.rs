@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 /// Rows per statement. A statement costs about 20 µs beside its rows; few different lengths keep the
 /// prepared statements few.
-const CHUNKS: [usize; 3] = [64, 8, 1];
+const CHUNKS: [usize; 4] = [256, 32, 4, 1];
 
 /// Inserts all rows. `head` is `insert into … (…)`, `tail` what follows the values, such as `on conflict
 /// …`; both are texts from the code, and every value is bound.

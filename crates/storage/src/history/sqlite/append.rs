@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use model::{Frame, Gap, Item, Level, MachineEvent, MachineId, Payload, TimeRange, UnixMillis};
+use model::{
+    Frame, Gap, Item, Level, MachineEvent, MachineId, Payload, SpoolEpoch, TimeRange, UnixMillis,
+};
 use sqlx::SqliteConnection;
 
 use super::SqliteHistory;
@@ -51,6 +53,8 @@ struct Rows {
     events: Vec<(i64, MachineEvent)>,
     gaps: Vec<(i64, UnixMillis, Gap)>,
     logs: Vec<FreshLog>,
+    /// Everything of a machine's spool that is durable with this.
+    acknowledged: Vec<(i64, SpoolEpoch, String, UnixMillis)>,
 }
 
 impl SqliteHistory {
@@ -59,6 +63,7 @@ impl SqliteHistory {
         // What the catalogue learns in this transaction is true only with its commit: it is put back then,
         // and after a failure or a cancellation starts empty.
         let mut catalog = std::mem::take(&mut writer.catalog);
+        catalog.begin();
         let mut tx = self.database.write().await?;
         let mut rows = Rows::default();
         for delivery in deliveries {
@@ -105,7 +110,7 @@ async fn collect(
     if fresh.is_empty() {
         return Ok(());
     }
-    let seqs = acknowledged.to_string();
+    rows.acknowledged.push((machine, epoch, acknowledged.to_string(), received));
     for Item { seq, payload } in fresh {
         match payload {
             Payload::Frame(frame) => {
@@ -121,17 +126,6 @@ async fn collect(
             }
         }
     }
-    sqlx::query(
-        "insert into acknowledged (machine_id, epoch, seqs, updated) values (?, ?, ?, ?)
-         on conflict (machine_id, epoch) do update set
-            seqs = excluded.seqs, updated = excluded.updated",
-    )
-    .bind(machine)
-    .bind(epoch.0 as i64)
-    .bind(seqs)
-    .bind(received.0)
-    .execute(connection)
-    .await?;
     Ok(())
 }
 
@@ -207,6 +201,20 @@ impl Rows {
                     .push_bind(gap.times.map(|(_, last)| last.0))
                     .push_bind(gap.reason.name())
                     .push_bind(gap.detail);
+            },
+        )
+        .await?;
+        insert(
+            connection,
+            "insert into acknowledged (machine_id, epoch, seqs, updated)",
+            "on conflict (machine_id, epoch) do update set
+                seqs = excluded.seqs, updated = excluded.updated",
+            self.acknowledged,
+            |row, (machine, epoch, seqs, updated)| {
+                row.push_bind(machine)
+                    .push_bind(epoch.0 as i64)
+                    .push_bind(seqs)
+                    .push_bind(updated.0);
             },
         )
         .await?;

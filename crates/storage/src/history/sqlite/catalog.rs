@@ -2,16 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use model::{Kind, Layout, LayoutId, MachineId, SeqRanges, Series, SpoolEpoch, UnixMillis};
+use model::{Kind, Layout, LayoutId, MachineId, SeqRanges, SpoolEpoch, UnixMillis};
 use sqlx::SqliteConnection;
 
+use super::unplaced::{self, Listed};
 use super::unused::mark_used;
 use crate::StorageError;
-use crate::sqlite::{STORE, labels_to_json, list_to_json};
+use crate::sqlite::STORE;
 
 /// Entries of each memory beside the database. A thousand machines with ten layouts fit; when it is
 /// full, everything is forgotten and read again, which costs a few queries a machine.
 const REMEMBERED_MAX: usize = 50_000;
+/// Series of one transaction that get their rows at once; those of further layouts get them later.
+const PLACED_AT_ONCE: usize = 2_000;
 
 pub(super) fn kind_name(kind: Kind) -> &'static str {
     match kind {
@@ -38,12 +41,19 @@ pub(super) struct Catalog {
     machines: HashMap<MachineId, i64>,
     /// With the number of its series.
     layouts: HashMap<LayoutId, (i64, usize)>,
-    /// Layouts whose places are known for a machine.
+    /// Layouts that a machine is known to have, placed or [`unplaced`].
     placed: HashSet<(i64, i64)>,
     acknowledged: HashMap<(i64, SpoolEpoch), SeqRanges>,
+    /// Series that got their rows in this transaction.
+    placed_now: usize,
 }
 
 impl Catalog {
+    /// A transaction begins.
+    pub(super) fn begin(&mut self) {
+        self.placed_now = 0;
+    }
+
     pub(super) async fn machine(
         &mut self,
         connection: &mut SqliteConnection,
@@ -65,7 +75,7 @@ impl Catalog {
         Ok(id)
     }
 
-    /// Makes sure that every series of the layout has its place on this machine.
+    /// Makes sure that every series of the layout has its place on this machine, or will get it.
     pub(super) async fn place(
         &mut self,
         connection: &mut SqliteConnection,
@@ -87,8 +97,13 @@ impl Catalog {
             .bind(&hash)
             .fetch_one(&mut *connection)
             .await?;
-        if self.places(connection, machine, id).await? == 0 {
-            insert_places(connection, machine, id, layout.series()).await?;
+        if !unplaced::has(connection, machine, id).await? {
+            if self.placed_now + layout.len() <= PLACED_AT_ONCE {
+                self.placed_now += layout.len();
+                unplaced::place(connection, machine, id, &Listed::of(layout)).await?;
+            } else {
+                unplaced::put_off(connection, machine, id, layout).await?;
+            }
         }
         mark_used(connection, machine, &[id], now).await?;
         remember(&mut self.layouts, layout.id(), (id, layout.len()));
@@ -113,7 +128,7 @@ impl Catalog {
             .fetch_optional(&mut *connection)
             .await?;
         let Some(id) = id else { return Ok(None) };
-        match self.places(connection, machine, id).await? {
+        match unplaced::width(connection, machine, id).await? {
             0 => Ok(None),
             len => {
                 remember(&mut self.layouts, layout, (id, len));
@@ -128,22 +143,6 @@ impl Catalog {
             self.placed.clear();
         }
         self.placed.insert((machine, layout));
-    }
-
-    async fn places(
-        &self,
-        connection: &mut SqliteConnection,
-        machine: i64,
-        layout: i64,
-    ) -> Result<usize, StorageError> {
-        let places: i64 = sqlx::query_scalar(
-            "select count(*) from placement where machine_id = ? and layout_id = ?",
-        )
-        .bind(machine)
-        .bind(layout)
-        .fetch_one(connection)
-        .await?;
-        Ok(places as usize)
     }
 
     pub(super) async fn acknowledged(
@@ -176,49 +175,6 @@ fn remember<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, key: K, value: 
         map.clear();
     }
     map.insert(key, value);
-}
-
-async fn insert_places(
-    connection: &mut SqliteConnection,
-    machine: i64,
-    layout: i64,
-    series: &[Series],
-) -> Result<(), StorageError> {
-    let rows: Vec<[String; 4]> = series
-        .iter()
-        .map(|s| {
-            [
-                s.metric.to_string(),
-                labels_to_json(&s.labels),
-                kind_name(s.kind).to_owned(),
-                s.unit.to_string(),
-            ]
-        })
-        .collect();
-    let rows = list_to_json(&rows);
-    sqlx::query(
-        "insert into series (machine_id, name, labels, kind, unit)
-         select ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?2) where true
-         on conflict do nothing",
-    )
-    .bind(machine)
-    .bind(&rows)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "insert into placement (machine_id, layout_id, position, series_id)
-         select ?1, ?2, new.key, series.id
-         from json_each(?3) as new
-         cross join series on series.name = new.value ->> 0 and series.machine_id = ?1
-             and series.labels = new.value ->> 1 and series.kind = new.value ->> 2
-             and series.unit = new.value ->> 3",
-    )
-    .bind(machine)
-    .bind(layout)
-    .bind(&rows)
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Reads `1-40 42 50-60`, as `SeqRanges` is written.

@@ -38,7 +38,7 @@ struct Swap {
 }
 
 impl SqliteHistory {
-    /// Hours that are to be closed: due, and all their frames sealed.
+    /// Hours that are to be closed: due, all their frames sealed and all their series placed.
     pub(super) async fn due_hours(
         &self,
         now: UnixMillis,
@@ -50,6 +50,8 @@ impl SqliteHistory {
              where due <= ?1 and not exists (
                 select 1 from frame where frame.machine_id = open_hour.machine_id
                     and frame.time >= open_hour.hour and frame.time < open_hour.hour + ?2)
+                and not exists (
+                select 1 from unplaced where unplaced.machine_id = open_hour.machine_id)
              order by due limit ?3",
         )
         .bind(now.0)

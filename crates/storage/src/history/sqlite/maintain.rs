@@ -23,7 +23,8 @@ impl SqliteHistory {
     pub(super) async fn maintain(&self, now: UnixMillis) -> Result<Maintained, StorageError> {
         let mut rounds = self.rounds.lock().await;
         let mut done = Maintained::default();
-        let mut results = vec![self.seal_some(now, &mut rounds, &mut done).await];
+        let mut results = vec![self.place_some(ROUND, &mut done).await];
+        results.push(self.seal_some(now, &mut rounds, &mut done).await);
         results.push(self.close_some(now, &mut done).await);
         let closed = rounds.days.is_due(now, DAYS_MS);
         let sealed = done.sealed;

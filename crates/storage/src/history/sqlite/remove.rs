@@ -12,7 +12,9 @@ use crate::StorageError;
 const ROWS: i64 = 500;
 
 /// Everything that a machine has, what depends on other rows before these.
-const DELETIONS: [&str; 14] = [
+const DELETIONS: [&str; 15] = [
+    "delete from unplaced where machine_id = ?1 and layout_id in (
+        select layout_id from unplaced where machine_id = ?1 limit ?2)",
     "delete from open_hour where machine_id = ?1 and hour in (
         select hour from open_hour where machine_id = ?1 limit ?2)",
     "delete from frame where machine_id = ?1 and time in (
@@ -86,6 +88,7 @@ impl SqliteHistory {
                 .bind(machine)
                 .execute(&mut *tx)
                 .await?;
+            super::unplaced::forget_lists(&mut tx).await?;
             sqlx::query("delete from machine where id = ?").bind(machine).execute(&mut *tx).await?;
             tx.commit().await?;
             forgotten += 1;

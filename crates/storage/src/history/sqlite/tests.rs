@@ -355,6 +355,77 @@ async fn layouts_and_series_that_nothing_refers_to_are_forgotten() {
     assert_eq!(count(&history, "select count(*) from tier_minute").await, 1);
 }
 
+/// The first frame of each of these machines, of a layout that lists this many series.
+fn first_frames(machines: std::ops::RangeInclusive<u128>, width: usize) -> Vec<Delivery> {
+    let series = (0..width).map(|i| {
+        let labels = Labels::of([("i", i.to_string().as_str())]);
+        Series::gauge("a", "1", labels)
+    });
+    let layout = Layout::new(series.collect()).expect("a valid layout");
+    let frame = Frame { time: START, layout: layout.id(), values: vec![1.0; width] };
+    let of = |id| Delivery {
+        machine: MachineId::from_u128(id).expect("not zero"),
+        epoch: SpoolEpoch(1),
+        received: START,
+        layouts: vec![layout.clone()],
+        items: vec![Item { seq: 1, payload: Payload::Frame(frame.clone()) }],
+    };
+    machines.map(of).collect()
+}
+
+#[tokio::test]
+async fn a_fleet_that_appears_at_once_is_placed_after_its_commit_and_seen_by_whoever_asks() {
+    let history = history().await;
+    history.append(first_frames(1..=9, 900)).await.expect("appended");
+    let waiting = "select count(*) from unplaced";
+    assert_eq!(count(&history, waiting).await, 7, "two layouts fit the commit");
+    assert_eq!(count(&history, "select count(*) from unplaced_layout").await, 1);
+    let of = async |id: u128| {
+        let machines = Some(vec![MachineId::from_u128(id).expect("not zero")]);
+        let selector = SeriesSelector { metric: "a".into(), machines, ..SeriesSelector::default() };
+        History::find_series(&history, &selector, usize::MAX).await.expect("found")
+    };
+    let series = of(9).await;
+    assert_eq!(series.len(), 900);
+    let values = history.read_raw(&series, TimeRange::ALL).await.expect("read");
+    assert!(values.iter().all(|samples| samples.values == [1.0]));
+    assert_eq!(count(&history, waiting).await, 6, "nobody asked for the others");
+    // The layout is known, placed or not, so its frames need not bring it again.
+    let again = |mut delivery: Delivery| {
+        delivery.layouts.clear();
+        delivery.items[0].seq = 2;
+        delivery
+    };
+    let history = SqliteHistory::new(history.database.clone(), Retention::default());
+    let second = first_frames(1..=9, 900).into_iter().map(again);
+    history.append(second.collect()).await.expect("appended");
+    // An hour is closed once all of its series have their places.
+    settle(&history, START + HOUR_MS + MINUTE_MS).await;
+    assert_eq!(count(&history, waiting).await, 0);
+    assert_eq!(count(&history, "select count(*) from unplaced_layout").await, 0);
+    assert_eq!(count(&history, "select count(*) from placement").await, 9 * 900);
+    assert_eq!(count(&history, "select count(*) from tier_minute").await, 9 * 900);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_removed_before_it_was_placed_leaves_nothing() {
+    let history = history().await;
+    history.append(first_frames(1..=9, 900)).await.expect("appended");
+    for id in 1..=9 {
+        let machine = MachineId::from_u128(id).expect("not zero");
+        history.remove(machine).await.expect("removed");
+    }
+    settle(&history, START + MINUTE_MS).await;
+    for table in ["machine", "series", "placement", "unplaced", "unplaced_layout", "frame"] {
+        let statement = format!("select count(*) from {table}");
+        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+            .fetch_one(&mut *history.database.read().await.expect("reads"))
+            .await
+            .expect("counted");
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
 #[tokio::test]
 async fn a_machines_hour_of_raw_values_goes_as_a_whole() {
     let history = history().await;

@@ -3,7 +3,7 @@
 use model::{UnixMillis, limits};
 use sqlx::SqliteConnection;
 
-use super::SqliteHistory;
+use super::{SqliteHistory, unplaced};
 use crate::StorageError;
 use crate::sqlite::list_to_json;
 
@@ -106,6 +106,7 @@ async fn forget_layout(
     .bind(layout)
     .fetch_all(&mut *connection)
     .await?;
+    unplaced::forget(connection, machine, layout).await?;
     sqlx::query("delete from placed where machine_id = ? and layout_id = ?")
         .bind(machine)
         .bind(layout)

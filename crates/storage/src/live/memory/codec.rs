@@ -17,7 +17,7 @@
 const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
 const RAW: u64 = 7;
 /// Integers up to here are exact as `f64`.
-const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
+const INTEGER_MAX: u64 = 1 << 53;
 
 /// Appends `values` to `out`, as differences to `before`, which is as long. `decimals` keeps what was
 /// last found to be enough for each column, to be right at the first try next time.
@@ -65,10 +65,10 @@ pub(super) fn read(values: &mut [f64], bytes: &mut &[u8]) -> Option<()> {
 fn difference(before: f64, value: f64, decimals: &mut u8) -> Option<u64> {
     let from = usize::from(*decimals);
     let exact = |&places: &usize| {
-        let integer = (value * POWERS[places]).round();
+        let integer = scaled(value, POWERS[places]);
         // Compared by bits, for the sake of -0.0.
-        integer.abs() <= INTEGER_MAX
-            && (integer as i64 as f64 / POWERS[places]).to_bits() == value.to_bits()
+        integer.unsigned_abs() <= INTEGER_MAX
+            && (integer as f64 / POWERS[places]).to_bits() == value.to_bits()
     };
     let places = (from..POWERS.len()).find(exact)?;
     *decimals = places as u8;
@@ -79,9 +79,11 @@ fn difference(before: f64, value: f64, decimals: &mut u8) -> Option<u64> {
     (zigzag < 1 << 60).then_some(zigzag << 3 | places as u64)
 }
 
-/// Both sides compute this from the same bits, so it need not be exact. NaN becomes 0.
+/// Both sides compute this from the same bits, so it need not be exact. NaN becomes 0. `round` would be a call.
+#[inline]
 fn scaled(value: f64, power: f64) -> i64 {
-    (value * power).round() as i64
+    let scaled = value * power;
+    (scaled + 0.5f64.copysign(scaled)) as i64
 }
 
 fn write_varint(mut code: u64, out: &mut Vec<u8>) {
