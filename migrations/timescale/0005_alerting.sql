@@ -132,11 +132,13 @@ create table alert_lease (
     fence bigint      not null,
     -- The latest batch of changes that was written under this fence.
     batch bigint      not null,
+    -- How a channel is doing, by its owner.
+    note  text        not null,
     primary key (kind, id)
 );
 
-insert into alert_lease (kind, id, owner, until, fence, batch)
-select 'shard', shard, null, 'epoch', 0, 0 from generate_series(0, 63) as shard;
+insert into alert_lease (kind, id, owner, until, fence, batch, note)
+select 'shard', shard, null, 'epoch', 0, 0, '' from generate_series(0, 63) as shard;
 
 -- What a service asks of the one that watches a shard; gone when it was done.
 create table alert_errand (

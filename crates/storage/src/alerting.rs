@@ -2,6 +2,7 @@
 //!
 //! Rules, channels and silences are documents here: what they mean is not this crate's business.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -9,9 +10,11 @@ use model::{Labels, MachineId, TimeRange, UnixMillis};
 
 use crate::StorageError;
 
+mod sharing;
 mod sqlite;
 mod timescale;
 
+pub use sharing::{Attendance, Batch, Claim, Errand, Serving, Shard};
 pub use sqlite::SqliteAlerting;
 pub use timescale::TimescaleAlerting;
 
@@ -160,6 +163,8 @@ pub struct AlertChanges {
     /// Incidents, new or changed.
     pub incidents: Vec<Incident>,
     pub notices: Vec<Notice>,
+    /// Errands that were done.
+    pub done: Vec<i64>,
 }
 
 impl AlertChanges {
@@ -187,6 +192,7 @@ impl AlertChanges {
         }
         self.incidents.extend(later.incidents);
         self.notices.extend(later.notices);
+        self.done.extend(later.done);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -194,6 +200,7 @@ impl AlertChanges {
             && self.gone.is_empty()
             && self.incidents.is_empty()
             && self.notices.is_empty()
+            && self.done.is_empty()
     }
 }
 
@@ -240,8 +247,36 @@ pub trait Alerting: Send + Sync + fmt::Debug {
     /// All alerts that go on.
     async fn states(&self) -> Result<Vec<AlertState>, StorageError>;
 
-    /// Makes the changes durable in one transaction.
+    /// Makes the changes durable in one transaction, whoever watches their machines.
     async fn record(&self, changes: AlertChanges) -> Result<(), StorageError>;
+
+    /// How many parts the machines are divided into. 1: this memory serves one process, which has it all.
+    fn shards(&self) -> u16;
+
+    /// Says that this service is there and could serve these channels, each with what it notes of it if it
+    /// does. It goes on with what it holds, and takes what nobody holds up to its part. To be repeated well
+    /// within the lease.
+    async fn attend(
+        &self,
+        service: &str,
+        channels: &BTreeMap<String, String>,
+    ) -> Result<Attendance, StorageError>;
+
+    /// Makes the changes durable in one transaction, but for those whose claim is not in force any more,
+    /// which it returns. At most one batch of each claim. Repeating it with the same numbers is right.
+    async fn record_under(&self, batches: Vec<Batch>) -> Result<Vec<Claim>, StorageError>;
+
+    /// Gives shards up, for others to take. What is recorded under these claims from now on is refused.
+    async fn release(&self, claims: &[Claim]) -> Result<(), StorageError>;
+
+    /// Gives everything up: the service ends.
+    async fn leave(&self, service: &str) -> Result<(), StorageError>;
+
+    /// Asks something of whoever watches this shard.
+    async fn ask(&self, shard: Shard, document: &str) -> Result<i64, StorageError>;
+
+    /// Whether the errand waits to be done.
+    async fn is_asked(&self, errand: i64) -> Result<bool, StorageError>;
 
     /// Newest first, at most `limit`.
     async fn incidents(

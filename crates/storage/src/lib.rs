@@ -31,8 +31,8 @@ mod breaker;
 mod condition;
 mod error;
 mod stores;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "contract"))]
+pub mod testing;
 
 pub use alerting::Alerting;
 pub use breaker::Breaker;

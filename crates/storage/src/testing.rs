@@ -1,18 +1,22 @@
 //! The real servers that tests talk to, where there are any.
 
 use std::str::FromStr as _;
+#[cfg(test)]
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::postgres::PgConnectOptions;
 
+#[cfg(test)]
 use crate::postgres::Timescale;
+#[cfg(test)]
 use crate::redis::{Redis, RedisConfig};
+#[cfg(test)]
 use crate::secret::Secret;
 
 /// The server that the variable names. Without it the test is skipped and says so; under `CI=true` that
 /// is a failure.
-pub(crate) fn server(variable: &str) -> Option<String> {
+pub fn server(variable: &str) -> Option<String> {
     let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
     if url.is_none() {
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
@@ -23,7 +27,7 @@ pub(crate) fn server(variable: &str) -> Option<String> {
 }
 
 /// A name that no other test and no other run has.
-pub(crate) fn unique(name: &str) -> String {
+pub fn unique(name: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
@@ -32,11 +36,13 @@ pub(crate) fn unique(name: &str) -> String {
 }
 
 /// A Redis with keys of its own.
+#[cfg(test)]
 pub(crate) async fn redis() -> Option<Arc<Redis>> {
     let prefix = unique("test");
     redis_with(&prefix).await
 }
 
+#[cfg(test)]
 pub(crate) async fn redis_with(prefix: &str) -> Option<Arc<Redis>> {
     let url = Secret::new(server("MUSTER_TEST_REDIS_URL")?);
     let config = RedisConfig { url, prefix: prefix.to_owned(), connections: 2 };
@@ -44,13 +50,14 @@ pub(crate) async fn redis_with(prefix: &str) -> Option<Arc<Redis>> {
 }
 
 /// A TimescaleDB with a schema of its own.
+#[cfg(test)]
 pub(crate) async fn timescale() -> Option<Arc<Timescale>> {
     let options = PgConnectOptions::from_str(&timescale_url().await?).expect("a url");
     Some(Timescale::open_with(options, 5).await.expect("opened"))
 }
 
 /// The address of a TimescaleDB with an empty schema of its own.
-pub(crate) async fn timescale_url() -> Option<String> {
+pub async fn timescale_url() -> Option<String> {
     use sqlx::{ConnectOptions as _, Connection as _};
     let url = server("MUSTER_TEST_TIMESCALE_URL")?;
     let options = PgConnectOptions::from_str(&url).expect("a url");

@@ -1,5 +1,6 @@
 //! The alert service's memory in the same SQLite file as the history.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,11 +9,14 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
-    AlertChanges, AlertState, Alerting, Audit, DEAD_PER_CHANNEL_MAX, Dead, Incident,
-    IncidentFilter, Notice, Queued, Saved, Setting, SettingKind,
+    AlertChanges, AlertState, Alerting, Attendance, Audit, Batch, Claim, DEAD_PER_CHANNEL_MAX, Dead,
+    Incident, IncidentFilter, Notice, Queued, Saved, Serving, Setting, SettingKind, Shard,
 };
 use crate::StorageError;
 use crate::sqlite::{Database, STORE, labels_from_json, labels_to_json};
+
+/// The one claim there is.
+const ALL: Claim = Claim { shard: Shard(0), fence: 1 };
 
 #[derive(Clone, Debug)]
 pub struct SqliteAlerting {
@@ -147,6 +151,50 @@ impl Alerting for SqliteAlerting {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    fn shards(&self) -> u16 {
+        1
+    }
+
+    /// The file is one process's own: it has everything, for ever.
+    async fn attend(
+        &self,
+        _service: &str,
+        channels: &BTreeMap<String, String>,
+    ) -> Result<Attendance, StorageError> {
+        let mine = |id: &String| (id.clone(), Serving { mine: true, note: String::new() });
+        Ok(Attendance {
+            claims: vec![ALL],
+            channels: channels.keys().map(mine).collect(),
+            ..Attendance::default()
+        })
+    }
+
+    async fn record_under(&self, batches: Vec<Batch>) -> Result<Vec<Claim>, StorageError> {
+        let mut together = AlertChanges::default();
+        for batch in batches {
+            together.append(batch.changes);
+        }
+        self.record(together).await?;
+        Ok(Vec::new())
+    }
+
+    async fn release(&self, _claims: &[Claim]) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    async fn leave(&self, _service: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    async fn ask(&self, _shard: Shard, _document: &str) -> Result<i64, StorageError> {
+        let reason = "there is no other service to ask".to_owned();
+        Err(StorageError::Invalid { store: STORE, reason })
+    }
+
+    async fn is_asked(&self, _errand: i64) -> Result<bool, StorageError> {
+        Ok(false)
     }
 
     async fn incidents(

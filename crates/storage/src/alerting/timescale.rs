@@ -1,6 +1,6 @@
 //! The alert service's memory on a server, where several alert services share it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,8 +8,8 @@ use model::UnixMillis;
 use sqlx::PgConnection;
 
 use super::{
-    AlertChanges, AlertState, Alerting, Audit, DEAD_PER_CHANNEL_MAX, Dead, Incident,
-    IncidentFilter, Notice, Queued, Saved, Setting, SettingKind,
+    AlertChanges, AlertState, Alerting, Attendance, Audit, Batch, Claim, DEAD_PER_CHANNEL_MAX, Dead,
+    Incident, IncidentFilter, Notice, Queued, Saved, Setting, SettingKind, Shard,
 };
 use crate::StorageError;
 use crate::postgres::Timescale;
@@ -18,6 +18,7 @@ use crate::postgres::stamp::Stamp;
 use crate::postgres::text::{self, labels_to_json};
 
 mod rows;
+mod sharing;
 
 /// The server adapter of [`Alerting`].
 #[derive(Clone, Debug)]
@@ -305,6 +306,38 @@ impl Alerting for TimescaleAlerting {
         self.timescale.call(self.write(changes)).await
     }
 
+    fn shards(&self) -> u16 {
+        sharing::SHARDS
+    }
+
+    async fn attend(
+        &self,
+        service: &str,
+        channels: &BTreeMap<String, String>,
+    ) -> Result<Attendance, StorageError> {
+        self.timescale.call(self.say_present(service, channels)).await
+    }
+
+    async fn record_under(&self, batches: Vec<Batch>) -> Result<Vec<Claim>, StorageError> {
+        self.timescale.call(self.write_batches(batches)).await
+    }
+
+    async fn release(&self, claims: &[Claim]) -> Result<(), StorageError> {
+        self.timescale.call(self.give_up(claims)).await
+    }
+
+    async fn leave(&self, service: &str) -> Result<(), StorageError> {
+        self.timescale.call(self.say_goodbye(service)).await
+    }
+
+    async fn ask(&self, shard: Shard, document: &str) -> Result<i64, StorageError> {
+        self.timescale.call(self.insert_errand(shard, document)).await
+    }
+
+    async fn is_asked(&self, errand: i64) -> Result<bool, StorageError> {
+        self.timescale.call(self.has_errand(errand)).await
+    }
+
     async fn incidents(
         &self,
         filter: &IncidentFilter,
@@ -409,6 +442,12 @@ async fn apply(tx: &mut PgConnection, changes: &AlertChanges) -> Outcome<()> {
     if !changes.notices.is_empty() {
         write_notices(&mut *tx, &changes.notices).await?;
     }
+    if !changes.done.is_empty() {
+        sqlx::query("delete from alert_errand where id = any($1)")
+            .bind(&changes.done)
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(())
 }
 
@@ -491,3 +530,6 @@ async fn write_notices(tx: &mut PgConnection, notices: &[Notice]) -> Outcome<()>
     .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
