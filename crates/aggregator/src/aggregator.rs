@@ -7,6 +7,7 @@ use model::limits;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use proto::v1::collector_service_server::CollectorServiceServer;
 use proto::v1::log_service_server::LogServiceServer;
+use proto::v1::push_service_server::PushServiceServer;
 use proto::v1::state_service_server::StateServiceServer;
 use storage::Stores;
 use tokio::sync::Semaphore;
@@ -16,7 +17,7 @@ use tonic::service::Routes;
 
 use crate::clock::Now;
 use crate::config::Config;
-use crate::ingest::{Dock, Ingest};
+use crate::ingest::{Dock, Ingest, Push};
 use crate::maintenance::{LastUsage, Maintenance};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
@@ -33,6 +34,7 @@ use crate::writer::{Queue, Strain, Writer};
 #[derive(Debug)]
 pub struct Aggregator {
     dock: Arc<Dock>,
+    push: Push,
     query: Query,
     dispatch: Dispatch,
     writer: Writer,
@@ -124,8 +126,10 @@ impl Aggregator {
         };
         let keeper = Keeper { roll: roll.clone(), live, events, metrics: metrics.clone() };
         let registrar = Registrar { roll, registry, metrics };
+        let dock = Arc::new(dock);
         Ok(Self {
-            dock: Arc::new(dock),
+            push: Push::new(dock.clone()),
+            dock,
             query,
             dispatch,
             writer,
@@ -136,7 +140,7 @@ impl Aggregator {
         })
     }
 
-    /// `CollectorService`, `StateService` and `LogService`, with their limits on messages.
+    /// `CollectorService`, `PushService`, `StateService` and `LogService`, with their limits on messages.
     pub fn routes(&self) -> Routes {
         let collectors = CollectorServiceServer::new(Ingest(self.dock.clone()))
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
@@ -145,7 +149,9 @@ impl Aggregator {
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
         let logs = LogServiceServer::new(self.query.clone())
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-        Routes::new(collectors).add_service(state).add_service(logs)
+        let push = PushServiceServer::new(self.push.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+        Routes::new(collectors).add_service(push).add_service(state).add_service(logs)
     }
 
     /// Changes how collectors work while they run.
@@ -159,9 +165,11 @@ impl Aggregator {
     /// # Errors
     /// A part that ended before its time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { dock, query: _, dispatch, writer, keeper, registrar, maintenance, pace } = self;
+        let Self { dock, push, query: _, dispatch, writer, keeper, registrar, maintenance, pace } =
+            self;
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         tokio::spawn(pace.run(dock.stopping.clone()));
+        dock.sessions.spawn(push.run(dock.stopping.clone()));
         let mut writer = tokio::spawn(writer.run(draining.clone()));
         let mut keeper = tokio::spawn(keeper.run(closing.clone()));
         let mut registrar = tokio::spawn(registrar.run(closing.clone()));

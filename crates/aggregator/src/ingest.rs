@@ -24,10 +24,12 @@ mod intake;
 mod log_counts;
 mod log_times;
 mod outbox;
+mod push;
 mod session;
 mod skew;
 
 pub(crate) use outbox::Outbox;
+pub(crate) use push::Push;
 
 /// The service. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) samples: Counter,
     pub(crate) items: Family<Kind, Counter>,
     pub(crate) rejected: Family<Reason, Counter>,
+    pub(crate) pushes: Family<Outcome, Counter>,
     pub(crate) refused_streams: Counter,
     pub(crate) fenced_streams: Counter,
     pub(crate) late_frames: Counter,
@@ -52,6 +53,11 @@ pub(crate) struct Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reason {
     pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Outcome {
+    pub(crate) outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,6 +147,12 @@ impl Metrics {
                 registry,
                 "rejected_items",
                 "Items and layouts refused, by reason",
+                Family::default(),
+            ),
+            pushes: add(
+                registry,
+                "push_requests",
+                "Requests of programs that push, by outcome",
                 Family::default(),
             ),
             machines: add(registry, "machines", "Machines known, by status", Family::default()),

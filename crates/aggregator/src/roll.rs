@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{Headline, Labels, MachineFacts, MachineId, MachineStatus, UnixMillis};
+use model::{Headline, Labels, MachineFacts, MachineId, MachineStatus, UnixMillis, pushed};
 use storage::live::Presence;
 use storage::registry::MachineRecord;
 use tokio::sync::Notify;
@@ -237,6 +237,7 @@ impl Roll {
         let mut unregistered = false;
         for entry in self.lock().values_mut() {
             match entry.elsewhere {
+                _ if pushed::is_source(entry.record.id) => entry.pulse.sweep_source(now),
                 true => entry.pulse.sweep_elsewhere(&self.patience, now),
                 false => entry.pulse.sweep(&self.patience, now),
             }

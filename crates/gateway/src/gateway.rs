@@ -12,8 +12,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use crate::assets::Assets;
 use crate::live::Hub;
-use crate::upstream::{Access, Alerts, Logs, Upstream};
-use crate::{Config, api, assets, caller, live, pages, security};
+use crate::upstream::{Access, Alerts, Logs, Push, Upstream};
+use crate::{Config, api, assets, caller, live, pages, push, security};
 
 /// A rule with everything in it is a few kilobytes.
 const FORM_BYTES_MAX: usize = 64 * 1024;
@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) alerts: Alerts,
     pub(crate) logs: Logs,
     pub(crate) access: Access,
+    pub(crate) push: Push,
     pub(crate) hub: Arc<Hub>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) config: Arc<Config>,
@@ -47,6 +48,7 @@ impl Gateway {
         let alerts = Alerts::new(aggregator.clone());
         let logs = Logs::new(aggregator.clone());
         let access = Access::new(aggregator.clone());
+        let push = Push::new(aggregator.clone());
         let upstream = Upstream::new(aggregator);
         let hub = Hub::new(upstream.clone(), config.viewers_max, metrics);
         let assets = Assets::embedded();
@@ -55,6 +57,7 @@ impl Gateway {
             alerts,
             logs,
             access,
+            push,
             hub: Arc::new(hub),
             assets: Arc::new(assets),
             config: config.into(),
@@ -91,6 +94,7 @@ impl Gateway {
             .route("/api/v1/alerts", get(api::alerts))
             .route("/api/v1/query_range", get(api::query_range))
             .merge(log_routes())
+            .merge(push_routes())
             .route("/api/{*path}", any(api::not_found))
             .fallback(pages::not_found)
             .layer(CompressionLayer::new().compress_when(compress))
@@ -114,6 +118,14 @@ fn log_routes() -> Router<Shared> {
         .route("/api/v1/logs", get(api::logs::logs))
         .route("/api/v1/logs/tail", get(api::logs::tail))
         .route("/api/v1/logs/errors", get(api::logs::errors))
+}
+
+/// What programs say of themselves.
+fn push_routes() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/push/events", post(push::events))
+        .route("/api/v1/push/metrics", post(push::metrics))
+        .layer(axum::extract::DefaultBodyLimit::max(model::limits::PUSH_BODY_BYTES_MAX))
 }
 
 /// How somebody logs in, and what programs prove themselves with.

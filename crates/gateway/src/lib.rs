@@ -15,6 +15,7 @@ pub mod format;
 mod gateway;
 mod live;
 mod pages;
+mod push;
 mod security;
 mod upstream;
 mod view;

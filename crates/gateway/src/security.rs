@@ -41,6 +41,11 @@ pub(crate) async fn reading_and_own_forms(
 ) -> Response {
     match *request.method() {
         Method::GET | Method::HEAD | Method::CONNECT => next.run(request).await,
+        // Of the types that are taken there no page elsewhere can send one without asking first, which is not
+        // answered; nor can a form.
+        Method::POST if request.uri().path().starts_with("/api/v1/push/") => {
+            same_origin(&shared, request, next).await
+        }
         Method::POST => {
             let allowed = &shared.config.allowed_origins;
             let checked = check_form(request.headers(), request.uri(), allowed);
@@ -51,14 +56,7 @@ pub(crate) async fn reading_and_own_forms(
         }
         // No page elsewhere can send this without asking first, which is not answered; and no form can.
         Method::DELETE if request.uri().path().starts_with("/api/") => {
-            let allowed = &shared.config.allowed_origins;
-            match check_origin(request.headers(), request.uri(), allowed) {
-                Ok(()) => next.run(request).await,
-                Err(origin) => {
-                    let problem = format!("this was sent from another site: {origin}\n");
-                    (StatusCode::FORBIDDEN, problem).into_response()
-                }
-            }
+            same_origin(&shared, request, next).await
         }
         _ => (
             StatusCode::METHOD_NOT_ALLOWED,
@@ -66,6 +64,18 @@ pub(crate) async fn reading_and_own_forms(
             "only GET, HEAD and forms are answered here\n",
         )
             .into_response(),
+    }
+}
+
+/// Whoever has no origin is no browser.
+async fn same_origin(shared: &Shared, request: Request, next: Next) -> Response {
+    let allowed = &shared.config.allowed_origins;
+    match check_origin(request.headers(), request.uri(), allowed) {
+        Ok(()) => next.run(request).await,
+        Err(origin) => {
+            let problem = format!("this was sent from another site: {origin}\n");
+            (StatusCode::FORBIDDEN, problem).into_response()
+        }
     }
 }
 

@@ -15,11 +15,13 @@ mod access;
 mod alerts;
 mod containers;
 mod logs;
+mod push;
 
 pub(crate) use access::Access;
 pub(crate) use alerts::Alerts;
 pub(crate) use containers::ContainerUse;
 pub(crate) use logs::Logs;
+pub(crate) use push::Push;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {

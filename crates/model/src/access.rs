@@ -14,6 +14,8 @@ pub enum Grant {
     Admin,
     /// Deliver what a machine has to say, and nothing else.
     Report(Claim),
+    /// Push events and values of programs, under the name of the token, and nothing else.
+    Push,
 }
 
 /// Which machine a collector may say that it is.
@@ -42,7 +44,7 @@ impl Grant {
         match self {
             Self::Admin => true,
             Self::Read => !change,
-            Self::Report(_) => false,
+            Self::Report(_) | Self::Push => false,
         }
     }
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Grant {
         match self {
             Self::Read => f.write_str("read"),
             Self::Admin => f.write_str("admin"),
+            Self::Push => f.write_str("push"),
             Self::Report(Claim::Any) => f.write_str("report:any"),
             Self::Report(Claim::First) => f.write_str("report:first"),
             Self::Report(Claim::Only(machine)) => write!(f, "report:{machine}"),
@@ -69,7 +72,7 @@ impl fmt::Display for GrantError {
         let found = &self.found;
         write!(
             f,
-            "expected read, admin, report:any, report:first or report: and a machine id, found {found:?}"
+            "expected read, admin, push, report:any, report:first or report: and a machine id, found {found:?}"
         )
     }
 }
@@ -84,6 +87,7 @@ impl FromStr for Grant {
         match (text, text.strip_prefix("report:")) {
             ("read", _) => Ok(Self::Read),
             ("admin", _) => Ok(Self::Admin),
+            ("push", _) => Ok(Self::Push),
             (_, Some("any")) => Ok(Self::Report(Claim::Any)),
             (_, Some("first")) => Ok(Self::Report(Claim::First)),
             (_, Some(machine)) => {
@@ -102,7 +106,7 @@ mod tests {
     fn a_grant_is_written_and_read() {
         let machine = MachineId::from_u128(7).expect("not zero");
         let claims = [Claim::Any, Claim::First, Claim::Only(machine)].map(Grant::Report);
-        for grant in [Grant::Read, Grant::Admin].into_iter().chain(claims) {
+        for grant in [Grant::Read, Grant::Admin, Grant::Push].into_iter().chain(claims) {
             assert_eq!(grant.to_string().parse(), Ok(grant));
         }
         for text in ["", "Admin", "report", "report:", "report:7", "write"] {
@@ -118,5 +122,6 @@ mod tests {
         check(Grant::Read, true, false);
         check(Grant::Admin, true, true);
         check(Grant::Report(Claim::Any), false, false);
+        check(Grant::Push, false, false);
     }
 }

@@ -18,6 +18,19 @@ pub const HOST_NAME_BYTES_MAX: usize = 255;
 /// Free text for people: event details, facts, reasons.
 pub const TEXT_BYTES_MAX: usize = 4 * 1024;
 
+/// Body of one request that programs push, unpacked.
+pub const PUSH_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Values of one request, once histograms and summaries are spread over their series.
+pub const PUSH_VALUES_MAX: usize = 5_000;
+/// Series that one source may have in use.
+pub const PUSH_SERIES_PER_SOURCE_MAX: usize = 5_000;
+/// Sources that push at the same time.
+pub const PUSH_SOURCES_MAX: usize = 1_000;
+pub const PUSH_SOURCE_BYTES_MAX: usize = 120;
+pub const PUSH_KEY_BYTES_MAX: usize = 255;
+/// Buckets of one histogram, quantiles of one summary.
+pub const PUSH_PARTS_MAX: usize = 200;
+
 /// Items further behind the aggregator's clock than this are refused: 7 days.
 pub const ITEM_AGE_MS_MAX: i64 = 7 * 24 * 60 * 60 * 1000;
 /// Items further ahead of the aggregator's clock than this are refused: 10 minutes.

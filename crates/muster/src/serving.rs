@@ -20,8 +20,12 @@ use crate::overload::{self, Overload};
 pub(crate) const GRACE: Duration = Duration::from_secs(15);
 
 /// Names of the aggregator's services, as reflection and `grpc.health.v1` know them.
-pub(crate) const AGGREGATOR_SERVICES: [&str; 3] =
-    ["muster.v1.CollectorService", "muster.v1.StateService", "muster.v1.LogService"];
+pub(crate) const AGGREGATOR_SERVICES: [&str; 4] = [
+    "muster.v1.CollectorService",
+    "muster.v1.PushService",
+    "muster.v1.StateService",
+    "muster.v1.LogService",
+];
 /// And those of the alert service.
 pub(crate) const ALERTS_SERVICES: [&str; 2] =
     ["muster.v1.AlertConfigService", "muster.v1.AlertService"];

@@ -19,6 +19,7 @@ use crate::{config, data_dir};
 Examples:
   muster token create web-1
   muster token create fleet --grant report:any
+  muster token create shop --grant push
   muster token create grafana --grant read --expires-in 90d
   muster token list
   muster token revoke k3v9x2mq7a
@@ -61,7 +62,7 @@ enum Command {
     Create {
         /// What to call it
         name: String,
-        /// What its bearer may do: read, admin, report:any, report:first (the first machine that uses it), or report: and a machine's id
+        /// What its bearer may do: read, admin, push (events and metrics of programs, under the token's name), report:any, report:first (the first machine that uses it), or report: and a machine's id
         #[arg(long, default_value = "report:first", value_name = "GRANT")]
         grant: Grant,
         /// Stop accepting it after this time: 12h, 90d

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Labels, MachineFacts, MachineId, SpoolEpoch, UnixMillis, limits};
+use model::{Labels, MachineFacts, MachineId, SpoolEpoch, UnixMillis, limits, pushed};
 use proto::convert::{self, FieldError};
 use proto::v1;
 use tonic::Status;
@@ -33,7 +33,14 @@ pub(super) fn read(hello: v1::Hello) -> Result<Greeting, Status> {
 }
 
 fn fields(hello: v1::Hello) -> Result<Greeting, FieldError> {
-    let machine = hello.machine_id.parse().map_err(|error| FieldError::new("machine_id", error))?;
+    let machine: MachineId =
+        hello.machine_id.parse().map_err(|error| FieldError::new("machine_id", error))?;
+    if pushed::is_source(machine) {
+        let problem = format!(
+            "expected that of a machine, found {machine}: that of a source that programs push"
+        );
+        return Err(FieldError::new("machine_id", problem));
+    }
     let facts = hello.facts.ok_or_else(|| FieldError::new("facts", "expected them, found none"))?;
     if hello.spool_epoch == 0 {
         return Err(FieldError::new("spool_epoch", "expected a random number, found 0"));

@@ -22,6 +22,9 @@ const STALE_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Intervals of silence until a machine is offline.
 const OFFLINE_INTERVALS: u32 = 10;
 
+/// Silence until a source of what programs push counts as stopped.
+const SOURCE_QUIET: Duration = Duration::from_secs(15 * 60);
+
 /// Why a collector said goodbye, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goodbye {
@@ -184,6 +187,14 @@ impl Pulse {
                 }
             }
             MachineStatus::Online | MachineStatus::Stale => {}
+        }
+    }
+
+    /// Programs push when they have something to say: a source that says nothing for long has stopped, which is
+    /// nothing to tell anybody.
+    pub(crate) fn sweep_source(&mut self, now: Now) {
+        if self.status != MachineStatus::Stopped && now.since(self.heard) >= SOURCE_QUIET {
+            self.become_(MachineStatus::Stopped, now);
         }
     }
 

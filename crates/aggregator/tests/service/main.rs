@@ -10,6 +10,7 @@ mod durability;
 mod fencing;
 mod logs;
 mod neighbours;
+mod push;
 mod questions;
 mod refusals;
 mod removal;

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use daemon::hint::WithHint as _;
-use model::{Labels, Series};
+use model::{Labels, Series, pushed};
 use tokio::net::UdpSocket;
 
-use super::tally::{self, Tally};
+use super::tally::Tally;
 use line::Value;
 
 mod line;
@@ -53,15 +53,15 @@ fn take_in_line(
     now: Instant,
 ) -> Result<(), &'static str> {
     let line = line::read(text)?;
-    let metric = tally::metric_name(line.name)
-        .ok_or("expected a name of 1 to 248 bytes that does not begin with muster., system., hw. or container.")?;
+    let metric = pushed::metric_name(line.name)
+        .map_err(|_| "expected a name of 1 to 248 bytes that does not begin with muster., system., hw. or container.")?;
     // Whatever a program sends has a service: so it is never taken for what the machine measured.
     let tags = line.tags.iter().map(|(name, value)| match *name {
         "service" => ("service.name", *value),
         name => (name, *value),
     });
-    let labels =
-        tally::labels(tags.chain([("service.name", service)])).ok_or("expected at most 63 tags")?;
+    let labels = pushed::labels(tags.chain([("service.name", service)]))
+        .ok_or("expected at most 63 tags")?;
     for value in line.values {
         take_in_value(value, &metric, &labels, tally, now);
     }

@@ -25,8 +25,6 @@ const LAYOUT_MAX: usize = 128;
 /// Between two changes of layouts. The server counts the series of every layout that was used in the last
 /// five minutes: names that change all the time must not use up what the machine itself needs.
 const RESHAPE_EVERY: Duration = Duration::from_secs(10);
-/// How names begin that no program may send.
-const OURS: [&str; 4] = ["muster.", "system.", "hw.", "container."];
 const QUANTILES: [(f64, &str); 4] = [(0.5, "0.5"), (0.95, "0.95"), (0.99, "0.99"), (1.0, "1")];
 
 /// One metric with its labels.
@@ -325,35 +323,6 @@ impl Tally {
     }
 }
 
-/// A metric name that the wire takes: what it does not know becomes an underscore.
-pub(super) fn metric_name(text: &str) -> Option<Box<str>> {
-    let known = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
-    let name: String = text.chars().map(known).collect();
-    // Those are what the machine measures itself; headlines and rules go by them.
-    let is_ours = OURS.iter().any(|prefix| name.starts_with(prefix));
-    let fits = (1..=model::limits::METRIC_NAME_BYTES_MAX - ".bucket".len()).contains(&name.len());
-    (fits && !is_ours).then(|| name.into())
-}
-
-/// Labels that the wire takes; `None` when there are too many. Of a name that comes twice the first wins.
-pub(super) fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Labels> {
-    use model::limits::{LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
-    let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '/');
-    let mut kept: Vec<(String, &str)> = Vec::new();
-    for (name, value) in pairs {
-        let known = |c: char| if is_known(c) { c } else { '_' };
-        let name: String = name.chars().take(LABEL_NAME_BYTES_MAX).map(known).collect();
-        if !name.is_empty() && kept.iter().all(|(other, _)| *other != name) {
-            kept.push((name, &value[..value.floor_char_boundary(LABEL_VALUE_BYTES_MAX)]));
-            // One is for what a series is split by.
-            if kept.len() >= LABELS_MAX {
-                return None;
-            }
-        }
-    }
-    Labels::new(kept).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -517,18 +486,5 @@ mod tests {
         tally.member(name(), "eve", start + WINDOW);
         assert_eq!(values(&tally.frames(TIME, start + WINDOW * 2))["users"], 1.0);
         assert_eq!(values(&tally.frames(TIME, start + WINDOW * 3))["users"], 0.0);
-    }
-
-    #[test]
-    fn names_become_what_the_wire_takes() {
-        let name = |text: &str| metric_name(text).map(String::from);
-        assert_eq!(name("api.request-time/ü").as_deref(), Some("api.request_time__"));
-        assert_eq!(name(""), None);
-        for ours in ["muster.log.events", "system.cpu.utilization", "hw.x", "container.cpu.usage"] {
-            assert_eq!(name(ours), None, "{ours}");
-        }
-        assert_eq!(name(&"x".repeat(300)), None);
-        let labels = labels([("a b", "1"), ("a_b", "2"), ("", "3"), ("k", "")]).expect("few");
-        assert_eq!(labels, Labels::of([("a_b", "1")]));
     }
 }

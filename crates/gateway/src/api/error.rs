@@ -2,6 +2,7 @@
 
 use axum::Json;
 
+use axum::http::header::{HeaderValue, RETRY_AFTER};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -25,6 +26,16 @@ impl ApiError {
             field: Some(field.to_owned()),
             message: message.into(),
         }
+    }
+
+    /// A request that is refused for what it is.
+    pub(crate) fn of(
+        status: StatusCode,
+        code: &'static str,
+        field: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { status, code, field: Some(field.to_owned()), message: message.into() }
     }
 
     /// What was asked for is clear, and cannot be done as things are.
@@ -53,6 +64,7 @@ impl From<Status> for ApiError {
             // The name fits several machines: say which one.
             Code::FailedPrecondition => (StatusCode::CONFLICT, "ambiguous"),
             Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "resource_exhausted"),
+            Code::PermissionDenied => (StatusCode::FORBIDDEN, "permission_denied"),
             Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"),
             Code::Unimplemented => (StatusCode::NOT_IMPLEMENTED, "unimplemented"),
             // In the chain from client to service everything else means: not reached.
@@ -84,7 +96,12 @@ impl IntoResponse for ApiError {
         let body = json!({
             "error": { "code": self.code, "field": self.field, "message": self.message }
         });
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        // What is full or away now may not be so in a moment.
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 

@@ -99,6 +99,7 @@ fn words(grant: &str) -> String {
     match grant {
         "read" => "see everything".to_owned(),
         "admin" => "change everything".to_owned(),
+        "push" => "push, under its own name".to_owned(),
         "report:any" => "report any machine".to_owned(),
         "report:first" => "report one machine, the first that uses it".to_owned(),
         other => match other.strip_prefix("report:") {

@@ -12,6 +12,8 @@ pub(super) enum Policy {
     Admin,
     /// A collector, and nobody else.
     Report,
+    /// A program that pushes, or who may change everything.
+    Push,
 }
 
 /// How a refusal is told.
@@ -23,7 +25,7 @@ pub(super) enum Voice {
     Grpc,
 }
 
-use Policy::{Admin, Open, Read, Report};
+use Policy::{Admin, Open, Push, Read, Report};
 use Voice::{Grpc, Json, Page, Plain};
 
 /// The first line that fits counts. `{x}` is one part of a path, `{*x}` all that follow. Forms come by POST.
@@ -56,6 +58,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     ("POST", "/alerts/{*action}", Admin, Page),
     ("GET", "/ws", Read, Plain),
     // REST.
+    ("POST", "/api/v1/push/{what}", Push, Json),
     ("GET", "/api/{*path}", Read, Json),
     ("DELETE", "/api/{*path}", Admin, Json),
     ("GET", "/prometheus/{*path}", Read, Json),
@@ -65,6 +68,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     ("POST", "/grpc.reflection.v1.ServerReflection/{rpc}", Read, Grpc),
     ("POST", "/grpc.reflection.v1alpha.ServerReflection/{rpc}", Read, Grpc),
     ("POST", "/muster.v1.CollectorService/{rpc}", Report, Grpc),
+    ("POST", "/muster.v1.PushService/{rpc}", Push, Grpc),
     ("POST", "/muster.v1.StateService/RemoveMachine", Admin, Grpc),
     ("POST", "/muster.v1.StateService/{rpc}", Read, Grpc),
     ("POST", "/muster.v1.LogService/{rpc}", Read, Grpc),
@@ -129,6 +133,7 @@ impl Policy {
             Self::Read => grant.covers(false),
             Self::Admin => grant.covers(true),
             Self::Report => matches!(grant, Grant::Report(_)),
+            Self::Push => matches!(grant, Grant::Push | Grant::Admin),
         }
     }
 }
@@ -167,6 +172,8 @@ mod tests {
         check(&Method::POST, "/muster.v1.AlertConfigService/DeleteRule", Admin);
         check(&Method::POST, "/muster.v1.AccessService/CreateToken", Admin);
         check(&Method::POST, "/muster.v2.NewService/Do", Admin);
+        check(&Method::POST, "/api/v1/push/events", Push);
+        check(&Method::POST, "/api/v1/machines", Admin);
     }
 
     #[test]
@@ -214,12 +221,13 @@ mod tests {
     #[test]
     fn each_grant_opens_what_it_says() {
         use model::Claim;
-        fn check(grant: Grant, expected: [bool; 4]) {
-            let found = [Open, Read, Admin, Report].map(|policy| policy.allows(grant));
+        fn check(grant: Grant, expected: [bool; 5]) {
+            let found = [Open, Read, Admin, Report, Push].map(|policy| policy.allows(grant));
             assert_eq!(found, expected, "{grant}");
         }
-        check(Grant::Read, [true, true, false, false]);
-        check(Grant::Admin, [true, true, true, false]);
-        check(Grant::Report(Claim::Any), [true, false, false, true]);
+        check(Grant::Read, [true, true, false, false, false]);
+        check(Grant::Admin, [true, true, true, false, true]);
+        check(Grant::Report(Claim::Any), [true, false, false, true, false]);
+        check(Grant::Push, [true, false, false, false, true]);
     }
 }

@@ -14,6 +14,7 @@ mod grpcurl;
 mod logs;
 mod outage;
 mod process;
+mod push;
 mod random;
 mod readme;
 mod reload;

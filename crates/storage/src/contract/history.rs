@@ -49,6 +49,7 @@ macro_rules! history_contract {
             what_comes_late_while_others_raw_values_expire_is_not_counted_twice
             the_oldest_makes_room_when_there_is_too_much
             a_removed_machine_is_forgotten_and_may_come_back
+            a_key_of_what_programs_push_is_known_for_a_day_and_a_spool_for_longer
             the_newest_process_report_before_a_time_is_found
             events_and_gaps_come_newest_first
             logs_come_newest_first

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use model::{Kind, Labels, Series};
+use model::{Kind, Labels, Series, pushed};
 
-use super::super::tally::{self, Tally};
+use super::super::tally::Tally;
 use super::wire::{
     ExponentialPoint, ExportMetricsRequest, HistogramPoint, KeyValue, Metric, Number, NumberPoint,
     Points, Resource, SummaryPoint,
@@ -30,7 +30,7 @@ pub(super) fn take_in(
     for resource in &request.resource_metrics {
         let (service, instance) = Resource::service(resource.resource.as_ref());
         for metric in resource.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
-            let Some(name) = tally::metric_name(&metric.name) else {
+            let Ok(name) = pushed::metric_name(&metric.name) else {
                 tally.refuse(1);
                 problem.get_or_insert_with(|| {
                     let shown: String = metric.name.chars().take(80).collect();
@@ -168,6 +168,6 @@ impl Desk<'_> {
         let texts: Vec<(&str, String)> =
             attributes.iter().take(READ_MAX).map(|pair| (pair.key.as_str(), pair.text())).collect();
         let texts = texts.iter().map(|(name, value)| (*name, value.as_str()));
-        tally::labels(own.chain(split).chain(texts))
+        pushed::labels(own.chain(split).chain(texts))
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    EventKind, Kind, Labels, LogEvent, MachineEvent, Payload, ProcessReport, Severity, TimeRange,
-    UnixMillis,
+    EventKind, Item, Kind, Labels, LogEvent, MachineEvent, MachineId, Payload, ProcessReport,
+    Severity, SpoolEpoch, TimeRange, UnixMillis,
 };
 
 use super::tiers::assert_same;
@@ -12,7 +12,7 @@ use super::{
     DAY, HOUR, MINUTE, SECOND, START, Sender, counter, forever, frame, gauge, layout, settle,
 };
 use crate::contract::Dice;
-use crate::history::{History, Retention, Tier};
+use crate::history::{Delivery, History, Retention, Tier};
 use crate::rollup::Rollup;
 
 fn log(time: UnixMillis, body: &str) -> Payload {
@@ -233,4 +233,23 @@ pub async fn a_removed_machine_is_forgotten_and_may_come_back(
     assert_eq!(back.raw("a").await, [(0, 7.0)]);
     let tier = history.read_tier(&back.find("a").await, Tier::Hour, TimeRange::ALL).await;
     assert_eq!(tier.expect("read")[0].len(), 1);
+}
+
+pub async fn a_key_of_what_programs_push_is_known_for_a_day_and_a_spool_for_longer(
+    open: impl AsyncFn(Retention) -> Arc<dyn History>,
+) {
+    let history = open(forever()).await;
+    let (source, epoch) = (model::pushed::source_machine("shop"), SpoolEpoch(7));
+    let collector = MachineId::from_u128(7).expect("not zero");
+    for machine in [source, collector] {
+        let items = vec![Item { seq: 1, payload: log(START, "hello") }];
+        let delivery = Delivery { machine, epoch, received: START, layouts: Vec::new(), items };
+        history.append(vec![delivery]).await.expect("appended");
+    }
+    let known =
+        async |machine| !history.acknowledged(machine, epoch).await.expect("read").is_empty();
+    settle(&history, START + DAY).await;
+    assert!(known(source).await && known(collector).await);
+    settle(&history, START + DAY + HOUR).await;
+    assert!(!known(source).await && known(collector).await);
 }

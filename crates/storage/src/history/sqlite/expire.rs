@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{UnixMillis, limits};
+use model::{UnixMillis, limits, pushed};
 use sqlx::SqliteConnection;
 
 use super::facts::set_raw_expired_before;
@@ -24,6 +24,8 @@ const SERIES: i64 = 500;
 const ROUND: Duration = Duration::from_millis(200);
 /// A spool that was not heard of for this long cannot send anything that would be accepted.
 const SPOOL_AGE_MS: i64 = 4 * limits::ITEM_AGE_MS_MAX;
+/// Each request that programs push has an epoch of its own: a key is remembered for a day.
+const PUSH_KEY_AGE_MS: i64 = DAY_MS;
 /// Never evicted for want of room: what live views are filled from.
 const KEPT_MS: i64 = HOUR_MS;
 /// Free pages that are given back at a time.
@@ -307,11 +309,17 @@ impl SqliteHistory {
     async fn forget_spools(&self, now: UnixMillis) -> Result<u64, StorageError> {
         let mut writer = self.writer.lock().await;
         let mut tx = self.database.write().await?;
-        let forgotten = sqlx::query("delete from acknowledged where updated < ?")
-            .bind((now - SPOOL_AGE_MS).0)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
+        let forgotten = sqlx::query(
+            "delete from acknowledged where updated < ?1 or updated < ?2 and machine_id in (
+                select id from machine where name >= ?3 and name <= ?4)",
+        )
+        .bind((now - SPOOL_AGE_MS).0)
+        .bind((now - PUSH_KEY_AGE_MS).0)
+        .bind(pushed::source_ids().start().to_string())
+        .bind(pushed::source_ids().end().to_string())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
         tx.commit().await?;
         if forgotten > 0 {
             writer.catalog = Default::default();

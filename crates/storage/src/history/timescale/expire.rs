@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-use model::{TimeRange, UnixMillis, limits};
+use model::{TimeRange, UnixMillis, limits, pushed};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::chunks::Hypertable;
@@ -16,6 +16,8 @@ use crate::postgres::stamp::Stamp;
 const RAW_EXPIRED_BEFORE: &str = "raw_expired_before";
 /// A spool that was not heard of for this long cannot send anything that would be accepted.
 const SPOOL_AGE_MS: i64 = 4 * limits::ITEM_AGE_MS_MAX;
+/// A key of a request that programs push is remembered for a day.
+const PUSH_KEY_AGE_MS: i64 = 24 * HOUR_MS;
 /// Never evicted for want of room: what live views are filled from.
 const KEPT_MS: i64 = HOUR_MS;
 
@@ -129,6 +131,19 @@ impl TimescaleHistory {
             tx.commit().await?;
             deleted += done.rows_affected();
         }
+        // Each request that programs push has an epoch of its own.
+        let mut tx = self.timescale.write().await?;
+        let done = sqlx::query(
+            "delete from acknowledged where updated < $1 and machine_id in (
+                select id from machine where name >= $2 and name <= $3)",
+        )
+        .bind(Stamp(now - PUSH_KEY_AGE_MS))
+        .bind(pushed::source_ids().start().to_string())
+        .bind(pushed::source_ids().end().to_string())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        deleted += done.rows_affected();
         // Groups may be gone: they are read again when they are needed.
         *self.error_groups.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(deleted)
