@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    account, aggregator, alerts, bench, check_config, collector, completions, gateway, health,
-    logs, machine, migrate, token, top, up,
+    account, aggregator, alerts, bench, check_config, collector, completions, demo, gateway,
+    health, logs, machine, migrate, token, top, up,
 };
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
@@ -18,6 +18,7 @@ use crate::{
     after_help = "\
 Examples:
   muster up                                             this machine, at http://127.0.0.1:7070
+  muster demo                                           a made-up fleet, to look around
   muster collector --aggregator http://127.0.0.1:7070   report another machine to it
   muster health                                         is it well? (exit code 0 or 1)
 
@@ -32,6 +33,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Role {
     Up(up::Args),
+    Demo(demo::Args),
     Aggregator(aggregator::Args),
     Alerts(alerts::Args),
     Gateway(gateway::Args),
@@ -52,6 +54,7 @@ enum Role {
 pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().role {
         Role::Up(args) => wait(up::run(args)),
+        Role::Demo(args) => wait(demo::run(args)),
         Role::Aggregator(args) => wait(aggregator::run(args)),
         Role::Alerts(args) => wait(alerts::run(args)),
         Role::Gateway(args) => wait(gateway::run(args)),
@@ -124,8 +127,10 @@ mod tests {
     fn every_flag_has_an_environment_variable() {
         for role in Cli::command().get_subcommands() {
             // Tools that a person types are not configured by an environment.
-            if matches!(role.get_name(), "bench" | "check-config" | "completions" | "logs" | "top")
-            {
+            if matches!(
+                role.get_name(),
+                "bench" | "check-config" | "completions" | "demo" | "logs" | "top"
+            ) {
                 continue;
             }
             for flag in role.get_arguments().filter(|arg| !arg.is_positional()) {

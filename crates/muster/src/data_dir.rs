@@ -37,7 +37,7 @@ impl DataDir {
         Self::hold(flag.path()?)
     }
 
-    fn hold(path: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) fn hold(path: PathBuf) -> anyhow::Result<Self> {
         let advice = "choose a directory that this user may write to with --data-dir";
         if path.is_file() {
             return Err(anyhow!("the data directory {} is a file", path.display())).hint(advice);

@@ -130,7 +130,7 @@ fn token(file: Option<&Path>, config: &access::Config) -> anyhow::Result<Option<
 
 /// A channel that connects when it is first used and again whenever it must: the gateway starts and stays
 /// whether or not the aggregator is there.
-fn channel(flag: &str, url: &str, tls: Client) -> anyhow::Result<Channel> {
+pub(crate) fn channel(flag: &str, url: &str, tls: Client) -> anyhow::Result<Channel> {
     let invalid =
         || format!("{flag}: expected an address such as http://127.0.0.1:7071, found {url:?}");
     let endpoint = Endpoint::from_shared(url.to_owned()).with_context(invalid)?;

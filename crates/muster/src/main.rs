@@ -15,6 +15,7 @@ mod completions;
 mod config;
 mod crew;
 mod data_dir;
+mod demo;
 mod doorkeeper;
 mod exposure;
 mod gateway;

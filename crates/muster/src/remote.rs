@@ -106,7 +106,7 @@ pub(crate) fn refused(status: &Status) -> anyhow::Error {
     }
 }
 
-fn read_token(file: &Path) -> anyhow::Result<HeaderValue> {
+pub(crate) fn read_token(file: &Path) -> anyhow::Result<HeaderValue> {
     let text = std::fs::read_to_string(file);
     let text = text.with_context(|| format!("--token-file: {}", file.display()))?;
     bearer(text.trim()).context("--token-file")

@@ -1,14 +1,16 @@
 //! `muster up`: every role in one process, on one port, with nothing else to install.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use daemon::grpc;
 use proto::Link;
 use tonic::service::Routes;
 
-use crate::config::Flags;
+use crate::config::{Config, Flags};
 use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
+use crate::demo::FleetFlags;
 use crate::doorkeeper::Doorkeeper;
 use crate::guard::Guard;
 use crate::reload;
@@ -40,10 +42,33 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
-    let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
-    let shutdown = daemon::shutdown::on_signal();
-    let mut serving = Serving::bind("muster", args.listen, &config, args.insecure_no_auth)?;
+    let file = args.flags.file();
+    let serving = Serving::bind("muster", args.listen, &config, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
+    serve(serving, data_dir, config, file, None).await
+}
+
+/// A made-up fleet instead of this machine, kept where it goes when this ends.
+pub(crate) async fn demo(listen: SocketAddr, fleet: FleetFlags) -> anyhow::Result<()> {
+    // No setting of a real server counts: nothing made up may get into its stores.
+    let config = Config::default();
+    daemon::logging::init(config.log.format, &config.log.filter)?;
+    let serving = Serving::bind("muster", listen, &config, false)?;
+    let dir = tempfile::Builder::new().prefix("muster-demo-").tempdir()?;
+    let data_dir = DataDir::hold(dir.path().join("data"))?;
+    serve(serving, data_dir, config, None, Some(fleet)).await
+}
+
+/// `fleet` reports instead of a collector.
+async fn serve(
+    mut serving: Serving,
+    data_dir: DataDir,
+    config: Config,
+    file: Option<PathBuf>,
+    fleet: Option<FleetFlags>,
+) -> anyhow::Result<()> {
+    let asked = config.aggregator.collectors.clone();
+    let shutdown = daemon::shutdown::on_signal();
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
     storing.ready();
@@ -63,16 +88,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let link = Link::new(routes.clone().prepare());
     let gateway = ::gateway::Gateway::new(config.gateway, link.clone(), metrics)?;
     let guard = Guard::new(doorkeeper.link(), serving.hosts.clone(), true, metrics);
-    let collector = ::collector::Collector::open(
-        ::collector::Config {
-            state_dir: config
-                .collector
-                .state_dir
-                .or_else(|| Some(data_dir.path().join("collector"))),
-            ..config.collector
-        },
-        ::collector::Target::Link(link),
-    )?;
+    let state_dir = config.collector.state_dir.clone();
+    let collector = ::collector::Config {
+        state_dir: state_dir.or_else(|| Some(data_dir.path().join("collector"))),
+        ..config.collector
+    };
+    let target = ::collector::Target::Link(link.clone());
+    let collector = match fleet {
+        Some(_) => None,
+        None => Some(::collector::Collector::open(collector, target)?),
+    };
 
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
@@ -80,7 +105,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let mut crew = Crew::default();
     // The collector says goodbye while there is still somebody to say it to.
-    crew.stage().add("collector", |stop| collector.run(stop));
+    match (collector, fleet) {
+        (Some(collector), _) => crew.stage().add("collector", |stop| collector.run(stop)),
+        (None, Some(fleet)) => crew.stage().add("demo", |stop| fleet.report(link, stop)),
+        (None, None) => {}
+    }
     crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
     // The dashboard ends before what it watches does: that would look to it like an outage.
     crew.stage().add("gateway", |stop| gateway.run(stop));

@@ -7,6 +7,7 @@ mod browser;
 mod cluster;
 mod command_line;
 mod culprit;
+mod demo;
 mod deployment;
 mod durability;
 mod eventually;

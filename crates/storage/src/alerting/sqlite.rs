@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
-    AlertChanges, AlertState, Alerting, Attendance, Audit, Batch, Claim, DEAD_PER_CHANNEL_MAX, Dead,
-    Incident, IncidentFilter, Notice, Queued, Saved, Serving, Setting, SettingKind, Shard,
+    AlertChanges, AlertState, Alerting, Attendance, Audit, Batch, Claim, DEAD_PER_CHANNEL_MAX,
+    Dead, Incident, IncidentFilter, Notice, Queued, Saved, Serving, Setting, SettingKind, Shard,
 };
 use crate::StorageError;
 use crate::sqlite::{Database, STORE, labels_from_json, labels_to_json};

@@ -8,8 +8,8 @@ use model::UnixMillis;
 use sqlx::PgConnection;
 
 use super::{
-    AlertChanges, AlertState, Alerting, Attendance, Audit, Batch, Claim, DEAD_PER_CHANNEL_MAX, Dead,
-    Incident, IncidentFilter, Notice, Queued, Saved, Setting, SettingKind, Shard,
+    AlertChanges, AlertState, Alerting, Attendance, Audit, Batch, Claim, DEAD_PER_CHANNEL_MAX,
+    Dead, Incident, IncidentFilter, Notice, Queued, Saved, Setting, SettingKind, Shard,
 };
 use crate::StorageError;
 use crate::postgres::Timescale;
