@@ -31,6 +31,8 @@ pub(crate) struct Viewer {
     picture: watch::Receiver<Arc<Picture>>,
     rows: Option<Rows>,
     watching: Option<Watching>,
+    /// A machine that could not be shown yet, and the latest value that the viewer has of it.
+    wanted: Option<(String, i64)>,
     link_said: Option<bool>,
     heard: Instant,
 }
@@ -72,6 +74,7 @@ impl Viewer {
             picture,
             rows: None,
             watching: None,
+            wanted: None,
             link_said: None,
             heard: Instant::now(),
         }
@@ -117,6 +120,7 @@ impl Viewer {
                     }
                     self.say_link().await?;
                     self.say_fleet().await?;
+                    self.watch_wanted().await?;
                 }
                 () = changed(&mut self.watching) => self.say_frames().await?,
                 _ = ping.tick() => {
@@ -169,30 +173,49 @@ impl Viewer {
         });
         self.say_fleet().await?;
 
+        self.wanted = None;
         match show.machine {
             None => self.watching = None,
             Some(id) if self.watching.as_ref().is_some_and(|w| w.machine_id == id) => {}
-            Some(id) => self.watch(id, show.after).await?,
+            Some(id) => {
+                self.watching = None;
+                if let Err(message) = self.watch(id.clone(), show.after) {
+                    self.wanted = Some((id, show.after));
+                    self.say(Message::Problem { message }.text()).await?;
+                }
+            }
         }
         self.say_frames().await
     }
 
-    async fn watch(&mut self, machine_id: String, after: i64) -> ControlFlow<End> {
-        self.watching = None;
+    /// Why not, where it cannot be shown now.
+    fn watch(&mut self, machine_id: String, after: i64) -> Result<(), &'static str> {
         // Only known ids: a feed for every string that a viewer can think of would be no bound.
-        let known = self.picture.borrow().rows.contains_key(&machine_id);
-        let reader = if known { self.hub.feed(&machine_id) } else { None };
-        let Some(reader) = reader else {
-            let message = match known {
-                true => "too many machines are watched at once",
-                false => "no such machine",
-            };
-            return self.say(Message::Problem { message }.text()).await;
+        if !self.picture.borrow().rows.contains_key(&machine_id) {
+            return Err("no such machine");
+        }
+        let Some(reader) = self.hub.feed(&machine_id) else {
+            return Err("too many machines are watched at once");
         };
         let after = (after > 0).then_some(after);
         let layouts_sent = HashSet::new();
         self.watching = Some(Watching { machine_id, reader, sent: None, after, layouts_sent });
-        ControlFlow::Continue(())
+        Ok(())
+    }
+
+    /// What could not be shown may be there by now: a page comes back quicker than a gateway that was started
+    /// again knows its machines.
+    async fn watch_wanted(&mut self) -> ControlFlow<End> {
+        let Some((machine_id, after)) = self.wanted.take() else {
+            return ControlFlow::Continue(());
+        };
+        match self.watch(machine_id.clone(), after) {
+            Ok(()) => self.say_frames().await,
+            Err(_) => {
+                self.wanted = Some((machine_id, after));
+                ControlFlow::Continue(())
+            }
+        }
     }
 
     async fn say_link(&mut self) -> ControlFlow<End> {

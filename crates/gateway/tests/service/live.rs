@@ -176,6 +176,16 @@ async fn what_cannot_be_shown_is_said() {
 }
 
 #[tokio::test]
+async fn a_page_that_asked_for_a_machine_too_early_gets_it_once_it_is_known() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let mut page = Page::open(&dashboard).await;
+    page.show(json!({"machine": machine_id(1)})).await;
+    page.next("problem", |problem| problem["message"] == "no such machine").await;
+    dashboard.fleet.add_machine();
+    page.next("frames", |frames| frames["machine"] == machine_id(1).as_str()).await;
+}
+
+#[tokio::test]
 async fn pages_of_other_sites_are_refused() {
     let dashboard = Dashboard::with_machines(1).await;
     let own = format!("http://{}", dashboard.address);
