@@ -136,7 +136,7 @@ impl Collector {
 
 impl Sampler {
     async fn run(mut self, batches: mpsc::Sender<Batch>, shutdown: CancellationToken) {
-        let started = Batch { layouts: Vec::new(), payloads: vec![Payload::Event(started())] };
+        let started = Batch { payloads: vec![Payload::Event(started())], ..Batch::default() };
         if batches.send(started).await.is_err() {
             return;
         }
@@ -158,7 +158,7 @@ impl Sampler {
                 }
                 () = is_sent_to_sleep(&mut self.outlook) => {
                     let event = Payload::Event(event(EventKind::Suspend, "going to sleep".to_owned()));
-                    let batch = Batch { layouts: Vec::new(), payloads: vec![event] };
+                    let batch = Batch { payloads: vec![event], ..Batch::default() };
                     if batches.send(batch).await.is_err() {
                         return;
                     }
@@ -231,7 +231,7 @@ fn batch(readings: Readings) -> Batch {
     let events = events.into_iter().map(Payload::Event);
     let frames = frames.into_iter().map(Payload::Frame);
     let payloads = events.chain(frames).chain(processes.map(Payload::Processes)).collect();
-    Batch { layouts, payloads }
+    Batch { layouts, payloads, kept: None }
 }
 
 fn started() -> MachineEvent {

@@ -9,7 +9,7 @@ use model::{EventKind, Labels, Layout, MachineFacts, MachineId, Payload, UnixMil
 use prost::Message as _;
 use proto::v1;
 use proto::v1::aggregator_message::Kind as Answer;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Status;
@@ -39,6 +39,8 @@ pub(crate) struct Batch {
     /// Every layout that the frames use.
     pub(crate) layouts: Vec<Layout>,
     pub(crate) payloads: Vec<Payload>,
+    /// Who waits until it is in the spool.
+    pub(crate) kept: Option<oneshot::Sender<()>>,
 }
 
 /// Who says hello.
@@ -142,17 +144,21 @@ impl Delivery {
                 stream.may_send = true;
             }
         }
+        tell_kept(batch.kept);
     }
 
     fn take_in_logs(&mut self, batch: LogBatch) {
         if batch.events.is_empty() {
-            return self.spool.mark(&batch.bookmarks);
+            self.spool.mark(&batch.bookmarks);
+            return tell_kept(batch.kept);
         }
         let record = self.spool.append_marked(Payload::Logs(batch.events), &batch.bookmarks);
-        if let (Some(record), Some(stream)) = (record, &mut self.stream) {
+        let Some(record) = record else { return };
+        if let Some(stream) = &mut self.stream {
             stream.session.offer(record);
             stream.may_send = true;
         }
+        tell_kept(batch.kept);
     }
 
     fn on_event(&mut self, event: Event) {
@@ -286,6 +292,13 @@ impl Delivery {
                 },
             }
         }
+    }
+}
+
+/// Whoever waits may have gone.
+fn tell_kept(kept: Option<oneshot::Sender<()>>) {
+    if let Some(kept) = kept {
+        let _ = kept.send(());
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use model::LogEvent;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::CollectorStats;
@@ -51,6 +51,8 @@ const BATCHES_MAX: usize = 4;
 pub(crate) struct LogBatch {
     pub(crate) events: Vec<LogEvent>,
     pub(crate) bookmarks: Vec<Bookmark>,
+    /// Who waits until this and all before it is in the spool.
+    pub(crate) kept: Option<oneshot::Sender<()>>,
 }
 
 /// The sources that are to be read, before they are.

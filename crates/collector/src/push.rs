@@ -5,13 +5,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 use model::UnixMillis;
 use serde::Deserialize;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::CollectorStats;
@@ -19,7 +19,7 @@ use crate::delivery::Batch;
 use crate::logs::Inlet;
 use crate::settings::Settings;
 use crate::ticker::Ticker;
-use otlp::Otlp;
+use otlp::{Otlp, Unanswered};
 use tally::Tally;
 
 mod otlp;
@@ -27,6 +27,8 @@ mod statsd;
 mod tally;
 
 const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+/// Who sent metrics waits for the next frame, but no longer than this: clients are impatient.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// A quarter of what a machine may have: while names change, old layouts count beside new ones, and the
 /// machine has series of its own.
 const SERIES_MAX_MAX: usize = model::limits::SERIES_PER_MACHINE_MAX / 4;
@@ -46,7 +48,7 @@ pub struct PushConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
     pub enabled: bool,
-    /// For gRPC, and for HTTP with Protobuf; either takes both. Addresses of this machine alone.
+    /// For gRPC, and for HTTP with Protobuf or JSON; either takes both. Addresses of this machine alone.
     pub grpc: SocketAddr,
     pub http: SocketAddr,
 }
@@ -111,6 +113,9 @@ pub(crate) struct Push {
     stats: Arc<CollectorStats>,
     /// Whether a line that could not be read was told.
     has_complained: bool,
+    /// Answers that wait for the next frame, and when that comes at the latest.
+    unanswered: Vec<Unanswered>,
+    answer_at: Option<Instant>,
 }
 
 impl Push {
@@ -137,7 +142,17 @@ impl Push {
         let otlp = listeners.map(|listeners| (listeners, otlp));
         let tally = Tally::new(config.series_max, Instant::now());
         let service = config.statsd.service.clone();
-        let push = Self { statsd, otlp, metrics, service, tally, stats, has_complained: false };
+        let push = Self {
+            statsd,
+            otlp,
+            metrics,
+            service,
+            tally,
+            stats,
+            has_complained: false,
+            unanswered: Vec::new(),
+            answer_at: None,
+        };
         Ok((push.statsd.is_some() || push.otlp.is_some()).then_some(push))
     }
 
@@ -162,31 +177,23 @@ impl Push {
             tokio::select! {
                 () = stop.cancelled() => {
                     // What was taken in since the last tick was answered for.
-                    let batch = self.tally.frames(clock(), Instant::now());
-                    if !batch.payloads.is_empty() && batches.try_send(batch).is_err() {
-                        self.stats.add_ticks_missed(1);
-                    }
+                    let _ = self.hand_over(&batches);
                     return;
                 }
                 changed = settings.changed() => match changed {
                     Ok(()) => ticks = ticker(&mut settings),
                     Err(_) => return,
                 },
-                _ = ticks.tick() => {
-                    let batch = self.tally.frames(clock(), Instant::now());
-                    self.tell();
-                    if batch.payloads.is_empty() {
-                        continue;
-                    }
-                    match batches.try_send(batch) {
-                        Ok(()) => {}
-                        // An instant is lost, no count: that goes on in the tally.
-                        Err(mpsc::error::TrySendError::Full(_)) => self.stats.add_ticks_missed(1),
-                        Err(mpsc::error::TrySendError::Closed(_)) => return,
-                    }
-                }
+                _ = ticks.tick() => if self.hand_over(&batches).is_err() {
+                    return;
+                },
+                () = at(self.answer_at) => if self.hand_over(&batches).is_err() {
+                    return;
+                },
                 Some(metrics) = self.metrics.recv() => {
-                    metrics.take_in(&mut self.tally, Instant::now());
+                    let now = Instant::now();
+                    self.unanswered.push(metrics.take_in(&mut self.tally, now));
+                    self.answer_at.get_or_insert(now + ANSWER_WITHIN);
                 }
                 received = receive(self.statsd.as_ref(), &mut datagram) => {
                     if let Ok(length) = received {
@@ -195,6 +202,39 @@ impl Push {
                 }
             }
         }
+    }
+
+    /// Everything as it is now goes to the spool; then who waits for that is answered.
+    fn hand_over(&mut self, batches: &mpsc::Sender<Batch>) -> Result<(), Closed> {
+        self.answer_at = None;
+        let permit = match batches.try_reserve() {
+            Ok(permit) => permit,
+            // An instant is lost, no count: that goes on in the tally. Answers wait on.
+            Err(mpsc::error::TrySendError::Full(())) => {
+                self.stats.add_ticks_missed(1);
+                return Ok(());
+            }
+            Err(mpsc::error::TrySendError::Closed(())) => return Err(Closed),
+        };
+        let mut batch = self.tally.frames(clock(), Instant::now());
+        self.tell();
+        let unanswered = std::mem::take(&mut self.unanswered);
+        if batch.payloads.is_empty() {
+            // Nothing of it was taken.
+            unanswered.into_iter().for_each(Unanswered::answer);
+            return Ok(());
+        }
+        if !unanswered.is_empty() {
+            let (sender, kept) = oneshot::channel();
+            batch.kept = Some(sender);
+            tokio::spawn(async move {
+                if kept.await.is_ok() {
+                    unanswered.into_iter().for_each(Unanswered::answer);
+                }
+            });
+        }
+        permit.send(batch);
+        Ok(())
     }
 
     fn take_in(&mut self, datagram: &[u8]) {
@@ -209,6 +249,16 @@ impl Push {
     fn tell(&mut self) {
         self.stats.add_push_refused(self.tally.take_refused());
         self.stats.set_push_series(self.tally.series() as u64);
+    }
+}
+
+/// The delivery is gone.
+struct Closed;
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

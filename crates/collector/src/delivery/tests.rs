@@ -165,7 +165,7 @@ impl Collector {
     }
 
     async fn read(&self, time: i64) {
-        let batch = Batch { layouts: vec![layout()], payloads: vec![frame(time)] };
+        let batch = Batch { layouts: vec![layout()], payloads: vec![frame(time)], kept: None };
         self.batches.send(batch).await.expect("it runs");
     }
 
@@ -430,7 +430,7 @@ async fn waking_up_connects_anew_at_once() {
         detail: "slept for 8 h".to_owned(),
         attributes: Labels::empty(),
     });
-    let batch = Batch { layouts: vec![], payloads: vec![resume] };
+    let batch = Batch { payloads: vec![resume], ..Batch::default() };
     collector.batches.send(batch).await.expect("it runs");
     let mut peer = tokio::time::timeout(Duration::from_millis(900), hub.peer())
         .await

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Instant, SystemTime};
 
 use model::{LogEvent, Severity, UnixMillis, limits};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::limit::Limits;
 use super::outbox::{Closed, Outbox};
@@ -24,6 +24,14 @@ pub(crate) struct Told {
     pub(crate) source: &'static str,
 }
 
+/// What became of what was told.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Events that came faster than they may.
+    pub(crate) dropped: u64,
+    kept: Option<oneshot::Receiver<()>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inlet {
     sender: mpsc::Sender<LogBatch>,
@@ -32,6 +40,19 @@ pub(crate) struct Inlet {
     limits: Mutex<Limits>,
     began: Instant,
     room: Room,
+}
+
+impl Taken {
+    /// Waits until the events are in the spool.
+    ///
+    /// # Errors
+    /// When the delivery is gone.
+    pub(crate) async fn is_kept(self) -> Result<(), Closed> {
+        match self.kept {
+            Some(kept) => kept.await.map_err(|_| Closed),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Inlet {
@@ -48,10 +69,12 @@ impl Inlet {
     pub(crate) fn for_tests(
         sender: mpsc::Sender<LogBatch>,
         spool_bytes_max: u64,
+        events_per_second_max: u32,
         stats: std::sync::Arc<crate::CollectorStats>,
     ) -> Self {
         let parser = Parser::new(jiff::tz::TimeZone::UTC);
-        Self::new(sender, parser, Limits::new(0), Room { spool_bytes_max, stats })
+        let limits = Limits::new(events_per_second_max);
+        Self::new(sender, parser, limits, Room { spool_bytes_max, stats })
     }
 
     /// Whether there is room in the spool.
@@ -66,14 +89,19 @@ impl Inlet {
     pub(crate) async fn take_in(
         &self,
         told: impl Iterator<Item = Told> + Send,
-    ) -> Result<(), Closed> {
+    ) -> Result<Taken, Closed> {
         let now = UnixMillis::from(SystemTime::now());
         let mut outbox = Outbox::new(self.sender.clone(), self.room.stats.clone());
         let mut told = told.peekable();
-        let Some(source) = told.peek().map(|told| told.source) else { return Ok(()) };
+        let Some(source) = told.peek().map(|told| told.source) else {
+            return Ok(Taken { dropped: 0, kept: None });
+        };
+        let mut dropped = 0;
         for told in told {
             let event = self.event(told, now);
-            if self.admits(&event) && outbox.add(&mut vec![event]) {
+            if !self.admits(&event) {
+                dropped += 1;
+            } else if outbox.add(&mut vec![event]) {
                 outbox.send().await?;
             }
         }
@@ -82,7 +110,7 @@ impl Inlet {
             Err(_) => Vec::new(),
         };
         outbox.add(&mut notices);
-        outbox.send().await
+        Ok(Taken { dropped, kept: Some(outbox.send_kept().await?) })
     }
 
     fn admits(&self, event: &LogEvent) -> bool {

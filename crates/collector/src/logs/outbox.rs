@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{LogEvent, limits};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::LogBatch;
 use crate::CollectorStats;
@@ -103,6 +103,14 @@ impl Outbox {
             permit.send(batch);
         }
         Ok(())
+    }
+
+    /// As [`Outbox::send`]; says when it is in the spool, with all that was sent before it.
+    pub(super) async fn send_kept(&mut self) -> Result<oneshot::Receiver<()>, Closed> {
+        let permit = self.sender.clone().reserve_owned().await.map_err(|_| Closed)?;
+        let (sender, kept) = oneshot::channel();
+        permit.send(LogBatch { kept: Some(sender), ..self.take().unwrap_or_default() });
+        Ok(kept)
     }
 
     fn take(&mut self) -> Option<LogBatch> {

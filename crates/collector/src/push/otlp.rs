@@ -1,39 +1,40 @@
 //! OTLP 1: logs and metrics of services that speak OpenTelemetry, by gRPC (4317) and by HTTP with
-//! Protobuf (4318). Either port takes both.
+//! Protobuf or JSON (4318). Either port takes both.
 //!
-//! A request is answered when what it brought is on its way into the spool, or into the sums that every
-//! frame is made of. While the spool is half full, logs are asked to come again later.
+//! A request is answered when what it brought is in the spool: logs themselves, metrics as the sums that the
+//! next frame is made of. While the spool is half full, logs are asked to come again later.
 
 use std::convert::Infallible;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use daemon::hint::WithHint as _;
-use http::{HeaderMap, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{HeaderMap, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
+use tonic::codec::CompressionEncoding;
 use tonic_prost::ProstCodec;
 
 use super::tally::Tally;
 use crate::logs::Inlet;
+use over_http::{plain, read, respond};
 use wire::{ExportLogsRequest, ExportMetricsRequest, ExportResponse, PartialSuccess};
 
+mod json;
 mod logs;
 mod metrics;
+mod over_http;
 mod wire;
 
 const LOGS_CALL: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -44,6 +45,7 @@ const CONNECTIONS_MAX: usize = 64;
 const STREAMS_PER_CONNECTION_MAX: u32 = 32;
 /// How long a client may take to send a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+const GONE: &str = "the collector stops, or its spool takes nothing; try again later";
 /// Requests that are read at once; others wait.
 pub(super) const AT_ONCE_MAX: usize = 4;
 /// Requests of metrics that wait for the sums.
@@ -53,13 +55,36 @@ pub(super) const REQUESTS_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Metrics {
     request: ExportMetricsRequest,
-    answer: oneshot::Sender<(u64, Option<String>)>,
+    /// Given back when the request is read.
+    turn: Turn,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// The right to be read now.
+type Turn = OwnedSemaphorePermit;
+/// Values that were refused, and why the first was.
+type Outcome = (u64, Option<String>);
+
+/// An answer that waits until what it answers for is kept.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    outcome: Outcome,
+    answer: oneshot::Sender<Outcome>,
 }
 
 impl Metrics {
-    pub(super) fn take_in(self, tally: &mut Tally, now: Instant) {
+    pub(super) fn take_in(self, tally: &mut Tally, now: Instant) -> Unanswered {
+        let Self { request, turn, answer } = self;
+        let outcome = metrics::take_in(&request, tally, now);
+        drop((request, turn));
+        Unanswered { outcome, answer }
+    }
+}
+
+impl Unanswered {
+    pub(super) fn answer(self) {
         // Who asked may have gone.
-        let _ = self.answer.send(metrics::take_in(&self.request, tally, now));
+        let _ = self.answer.send(self.outcome);
     }
 }
 
@@ -120,40 +145,23 @@ impl Otlp {
             return plain(StatusCode::FORBIDDEN, "pages cannot send here");
         }
         // Bounds what is read and unpacked at once, whoever asks.
-        let Ok(_turn) = self.turns.clone().acquire_owned().await else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "the collector stops");
+        let Ok(turn) = self.turns.clone().acquire_owned().await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
         };
-        let too_long = || Status::deadline_exceeded("the request took too long").into_http();
         match request.uri().path() {
-            LOGS_CALL => {
-                let call = move |request: tonic::Request<ExportLogsRequest>| {
-                    let otlp = self.clone();
-                    async move { otlp.take_logs(request.into_inner()).await.map(tonic::Response::new) }
-                };
-                let request = request.map(tonic::body::Body::new);
-                let mut grpc = grpc();
-                let answer = grpc.unary(tower::service_fn(call), request);
-                tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| too_long())
-            }
-            METRICS_CALL => {
-                let call = move |request: tonic::Request<ExportMetricsRequest>| {
-                    let otlp = self.clone();
-                    async move {
-                        otlp.take_metrics(request.into_inner()).await.map(tonic::Response::new)
-                    }
-                };
-                let request = request.map(tonic::body::Body::new);
-                let mut grpc = grpc();
-                let answer = grpc.unary(tower::service_fn(call), request);
-                tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| too_long())
-            }
+            LOGS_CALL => unary(request, |message| self.take_logs(message, turn)).await,
+            METRICS_CALL => unary(request, |message| self.take_metrics(message, turn)).await,
             "/v1/logs" => match read(request).await {
-                Ok(message) => http_answer(self.take_logs(message).await),
-                Err((status, why)) => plain(status, &why),
+                Ok((message, encoding)) => {
+                    respond(self.take_logs(message, turn).await, encoding, "rejectedLogRecords")
+                }
+                Err(refusal) => refusal,
             },
             "/v1/metrics" => match read(request).await {
-                Ok(message) => http_answer(self.take_metrics(message).await),
-                Err((status, why)) => plain(status, &why),
+                Ok((message, encoding)) => {
+                    respond(self.take_metrics(message, turn).await, encoding, "rejectedDataPoints")
+                }
+                Err(refusal) => refusal,
             },
             path if is_grpc(request.headers()) => {
                 let what = format!("{path}: logs and metrics alone are taken here");
@@ -166,39 +174,72 @@ impl Otlp {
         }
     }
 
-    async fn take_logs(&self, request: ExportLogsRequest) -> Result<ExportResponse, Status> {
+    async fn take_logs(
+        &self,
+        request: ExportLogsRequest,
+        turn: Turn,
+    ) -> Result<ExportResponse, Status> {
         if !self.logs.is_open() {
             return Err(Status::unavailable("the spool is half full; try again later"));
         }
-        let gone = |_| Status::unavailable("the collector stops");
+        let gone = |_| Status::unavailable(GONE);
         let unreadable = AtomicU64::new(0);
-        self.logs.take_in(logs::events(&request, &unreadable)).await.map_err(gone)?;
-        let rejected = i64::try_from(unreadable.into_inner()).unwrap_or(i64::MAX);
-        let partial_success = (rejected > 0).then(|| PartialSuccess {
-            rejected,
-            error_message: "log records that cannot be read".to_owned(),
-        });
-        Ok(ExportResponse { partial_success })
+        let taken = self.logs.take_in(logs::events(&request, &unreadable)).await.map_err(gone)?;
+        drop((request, turn));
+        let (dropped, unreadable) = (taken.dropped, unreadable.into_inner());
+        taken.is_kept().await.map_err(gone)?;
+        let problem = match (unreadable, dropped) {
+            (0, 0) => None,
+            (_, 0) => Some("log records that cannot be read"),
+            _ => Some("more than collector.logs.events_per_second_max"),
+        };
+        Ok(response(unreadable + dropped, problem.map(str::to_owned)))
     }
 
-    async fn take_metrics(&self, request: ExportMetricsRequest) -> Result<ExportResponse, Status> {
-        let stops = || Status::unavailable("the collector stops");
+    async fn take_metrics(
+        &self,
+        request: ExportMetricsRequest,
+        turn: Turn,
+    ) -> Result<ExportResponse, Status> {
+        let stops = || Status::unavailable(GONE);
         let (answer, answered) = oneshot::channel();
-        self.metrics.send(Metrics { request, answer }).await.map_err(|_| stops())?;
+        self.metrics.send(Metrics { request, turn, answer }).await.map_err(|_| stops())?;
         let (rejected, problem) = answered.await.map_err(|_| stops())?;
-        let partial_success = problem.map(|error_message| PartialSuccess {
-            rejected: i64::try_from(rejected).unwrap_or(i64::MAX),
-            error_message,
-        });
-        Ok(ExportResponse { partial_success })
+        Ok(response(rejected, problem))
     }
 }
 
-fn grpc<Q>() -> tonic::server::Grpc<ProstCodec<ExportResponse, Q>>
+fn response(rejected: u64, problem: Option<String>) -> ExportResponse {
+    let rejected = i64::try_from(rejected).unwrap_or(i64::MAX);
+    let partial_success = problem.map(|error_message| PartialSuccess { rejected, error_message });
+    ExportResponse { partial_success }
+}
+
+/// One call by gRPC.
+async fn unary<Q, F>(
+    request: http::Request<Incoming>,
+    take: impl FnOnce(Q) -> F,
+) -> http::Response<tonic::body::Body>
 where
     Q: Message + Default + 'static,
+    F: Future<Output = Result<ExportResponse, Status>>,
 {
-    tonic::server::Grpc::new(ProstCodec::default()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    let mut take = Some(take);
+    let call = |request: tonic::Request<Q>| {
+        let answer = take.take().map(|take| take(request.into_inner()));
+        async {
+            let answer = answer.ok_or_else(|| Status::internal("one message, one answer"))?;
+            answer.await.map(tonic::Response::new)
+        }
+    };
+    let mut grpc = tonic::server::Grpc::new(ProstCodec::<ExportResponse, Q>::default())
+        // Before and after it was unpacked.
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let request = request.map(tonic::body::Body::new);
+    let answer = grpc.unary(tower::service_fn(call), request);
+    let too_long = |_| Status::deadline_exceeded("the request took too long").into_http();
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(too_long)
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -209,86 +250,5 @@ fn kind(headers: &HeaderMap) -> &str {
     headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default()
 }
 
-/// The message in the body of a request by HTTP.
-async fn read<M: Message + Default>(
-    request: http::Request<Incoming>,
-) -> Result<M, (StatusCode, String)> {
-    let refuse = |status: StatusCode, why: &str| Err((status, why.to_owned()));
-    if request.method() != Method::POST {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "expected POST");
-    }
-    let (head, body) = request.into_parts();
-    let kind = kind(&head.headers);
-    if kind.split(';').next().map(str::trim) != Some("application/x-protobuf") {
-        let hint = "expected content-type application/x-protobuf; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf";
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, hint);
-    }
-    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, REQUEST_BYTES_MAX).collect());
-    let bytes = match collected.await {
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the request took too long"),
-        Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "expected at most 4 MiB"),
-        Ok(Ok(body)) => body.to_bytes(),
-    };
-    let encoding = head.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
-    let bytes = match encoding {
-        None | Some(b"" | b"identity") => bytes,
-        Some(b"gzip") => match unpacked(&bytes) {
-            Some(bytes) => bytes,
-            None => {
-                return refuse(StatusCode::BAD_REQUEST, "expected gzip of at most 4 MiB unpacked");
-            }
-        },
-        Some(_) => {
-            return refuse(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "expected no content-encoding, or gzip",
-            );
-        }
-    };
-    match M::decode(bytes) {
-        Ok(message) => Ok(message),
-        Err(error) => {
-            refuse(StatusCode::BAD_REQUEST, &format!("expected a message of OTLP: {error}"))
-        }
-    }
-}
-
-/// `None` when it is no gzip, or more than a request may have: a few bytes can unpack to gigabytes.
-fn unpacked(bytes: &[u8]) -> Option<Bytes> {
-    let mut out = Vec::new();
-    let mut reader = flate2::read::GzDecoder::new(bytes).take(REQUEST_BYTES_MAX as u64 + 1);
-    reader.read_to_end(&mut out).ok()?;
-    (out.len() <= REQUEST_BYTES_MAX).then(|| out.into())
-}
-
-fn http_answer(outcome: Result<ExportResponse, Status>) -> http::Response<tonic::body::Body> {
-    let (code, body) = match outcome {
-        Ok(response) => (StatusCode::OK, response.encode_to_vec()),
-        Err(status) => {
-            let code = match status.code() {
-                Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::BAD_REQUEST,
-            };
-            return plain(code, status.message());
-        }
-    };
-    respond(code, "application/x-protobuf", body)
-}
-
-fn plain(code: StatusCode, why: &str) -> http::Response<tonic::body::Body> {
-    respond(code, "text/plain; charset=utf-8", format!("{why}\n").into_bytes())
-}
-
-fn respond(
-    code: StatusCode,
-    kind: &'static str,
-    body: Vec<u8>,
-) -> http::Response<tonic::body::Body> {
-    let mut response = http::Response::new(tonic::body::Body::new(Full::new(Bytes::from(body))));
-    *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    response
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

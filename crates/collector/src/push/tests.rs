@@ -26,7 +26,7 @@ fn start(series_max: usize) -> Desk {
     let stats = Arc::new(CollectorStats::default());
     let config = PushConfig { series_max, statsd, ..PushConfig::default() };
     let (logs, _) = mpsc::channel(1);
-    let logs = Inlet::for_tests(logs, 0, Arc::clone(&stats));
+    let logs = Inlet::for_tests(logs, 0, 0, Arc::clone(&stats));
     let push = Push::bind(&config, logs, Arc::clone(&stats)).expect("bound").expect("enabled");
     let socket = push.statsd.as_ref().expect("enabled");
     let address = socket.local_addr().expect("an address");
@@ -118,4 +118,37 @@ async fn what_is_malformed_or_too_much_is_counted_and_the_rest_goes_on() {
     }
     assert_eq!(desk.stats.push_refused(), 43, "2 malformed, 41 beyond the limit");
     assert_eq!((desk.stats.push_series(), desk.values().await.len()), (10, 10));
+}
+
+#[tokio::test]
+async fn metrics_by_otlp_are_answered_when_a_frame_of_them_is_in_the_spool() {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let otlp = OtlpConfig { enabled: true, grpc: free, http: free };
+    let stats = Arc::new(CollectorStats::default());
+    let config = PushConfig { otlp, ..PushConfig::default() };
+    let logs = Inlet::for_tests(mpsc::channel(1).0, 0, 0, Arc::clone(&stats));
+    let push = Push::bind(&config, logs, stats).expect("bound").expect("enabled");
+    let (listeners, _) = push.otlp.as_ref().expect("enabled");
+    let address = listeners[1].local_addr().expect("an address");
+    // Nobody waits for an hour.
+    let (_asked, settings) = watch::channel(Settings::own(Duration::from_secs(3_600)));
+    let (sender, mut batches) = mpsc::channel(4);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(push.run(settings, sender, stop.clone()));
+    let request = br#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [
+        {"name": "jobs", "gauge": {"dataPoints": [{"asInt": "7"}]}}]}]}]}"#;
+    let kind = "content-type: application/json\r\n";
+    let asking = otlp::tests::post(address, "/v1/metrics", kind, request);
+    tokio::pin!(asking);
+    let batch = tokio::select! {
+        answer = &mut asking => panic!("answered before it was kept: {answer:?}"),
+        batch = tokio::time::timeout(PATIENCE, batches.recv()) => batch,
+    };
+    let batch = batch.expect("in time").expect("it runs");
+    let Payload::Frame(frame) = &batch.payloads[0] else { panic!("{batch:?}") };
+    assert_eq!(frame.values, [7.0]);
+    batch.kept.expect("waited for").send(()).expect("waited for");
+    assert_eq!(asking.await, (200, "{}".to_owned()));
+    stop.cancel();
+    running.await.expect("no panic");
 }

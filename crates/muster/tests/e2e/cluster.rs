@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use proto::v1;
+use proto::v1::log_service_client::LogServiceClient;
 use proto::v1::state_service_client::StateServiceClient;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -92,13 +93,25 @@ impl Cluster {
     }
 
     pub(crate) fn collector_every(&self, interval: &str, name: &str, url: &str) -> Process {
+        self.start_collector(&["--interval", interval], name, url)
+    }
+
+    /// With settings of its own; the same file in every life of it.
+    pub(crate) fn collector_with(&self, settings: &str, name: &str, url: &str) -> Process {
+        let file = self.dir.path().join(format!("{name}.toml"));
+        std::fs::write(&file, settings).expect("written");
+        let file = file.display().to_string();
+        self.start_collector(&["--interval", "100ms", "--config", &file], name, url)
+    }
+
+    fn start_collector(&self, arguments: &[&str], name: &str, url: &str) -> Process {
         let state_dir = self.dir.path().join(name);
         // Separate machines have separate ids; here they share one kernel.
         std::fs::create_dir_all(&state_dir).expect("a state directory");
         let mut command = process::collector();
         command
             .args(["--aggregator", url, "--label", &format!("name={name}")])
-            .args(["--interval", interval])
+            .args(arguments)
             .arg("--state-dir")
             .arg(&state_dir);
         Process::start(name, self.dir.path(), command)
@@ -111,16 +124,37 @@ impl Cluster {
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
     let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.expect("sends");
+    ask(address, &head).await.expect("answers")
+}
+
+/// POST of JSON over HTTP/1.1: status and body.
+///
+/// # Errors
+/// When nobody listens, or whoever does went away before it answered.
+pub(crate) async fn post_json(
+    address: SocketAddr,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    ask(address, &(head + body)).await
+}
+
+async fn ask(address: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("answers");
+    stream.read_to_end(&mut answer).await?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer.get(9..12).and_then(|code| code.parse().ok()).expect("a status line");
+    let status = answer.get(9..12).and_then(|code| code.parse().ok());
+    let status = status.ok_or(std::io::ErrorKind::UnexpectedEof)?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
-    (status, body)
+    Ok((status, body))
 }
 
 pub(crate) async fn channel(url: &str) -> Channel {
@@ -133,6 +167,25 @@ pub(crate) async fn machines(channel: Channel) -> Vec<v1::Machine> {
     let mut client = StateServiceClient::new(channel);
     let answer = client.list_machines(v1::ListMachinesRequest::default()).await;
     answer.expect("answers").into_inner().machines
+}
+
+/// Log events in history that the query finds, the oldest first.
+pub(crate) async fn logged(channel: Channel, query: &str) -> Vec<v1::LogEntry> {
+    let mut client = LogServiceClient::new(channel);
+    let mut entries = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page_size = 1_000;
+        let query = query.to_owned();
+        let request = v1::SearchRequest { query, page_size, page_token, ..Default::default() };
+        let answer = client.search(request).await.expect("answers").into_inner();
+        entries.extend(answer.entries);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            entries.reverse();
+            return entries;
+        }
+    }
 }
 
 fn serve(

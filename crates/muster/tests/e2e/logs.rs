@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, PATIENCE, free_address, logged, post_json};
 use crate::eventually::eventually;
 use crate::grpcurl;
 
@@ -69,6 +69,49 @@ async fn a_service_that_logs_errors_is_on_the_error_page_and_a_rule_on_their_rat
             };
             let fires = active["alerts"].as_array().is_some_and(|alerts| alerts.iter().any(is_it));
             fires.then_some(()).ok_or_else(|| format!("after {errors} errors: {active}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_otlp_answered_for_survives_a_collector_that_is_killed_at_once() {
+    const LIVES: usize = 5;
+    let cluster = Cluster::aggregator().await;
+    let otlp = free_address();
+    let settings = format!(
+        "[collector.push.otlp]\nenabled = true\nhttp = \"{otlp}\"\ngrpc = \"{}\"\n",
+        free_address()
+    );
+    // While its server is away, all that holds is the spool.
+    let nowhere = format!("http://{}", free_address());
+    for life in 0..LIVES {
+        let mut collector = cluster.collector_with(&settings, "shop-1", &nowhere);
+        let records: Vec<Value> = (0..1_000)
+            .map(|i| json!({ "body": { "stringValue": format!("order {life} {i} {}", "x".repeat(500)) } }))
+            .collect();
+        let request = json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": records }] }] });
+        let request = request.to_string();
+        let answer = eventually(PATIENCE, || async {
+            post_json(otlp, "/v1/logs", &request).await.map_err(|error| error.to_string())
+        });
+        assert_eq!(answer.await, (200, "{}".to_owned()));
+        collector.kill();
+    }
+    let _collector = cluster.collector_with(&settings, "shop-1", &cluster.url());
+    let channel = cluster.channel().await;
+    eventually(PATIENCE, || {
+        let channel = channel.clone();
+        async move {
+            let entries = logged(channel, "order").await;
+            let mut orders: Vec<&str> = entries.iter().map(|entry| &*entry.body).collect();
+            orders.sort_unstable();
+            orders.dedup();
+            let (all, distinct) = (entries.len(), orders.len());
+            let is_whole = (all, distinct) == (LIVES * 1_000, LIVES * 1_000);
+            is_whole
+                .then_some(())
+                .ok_or_else(|| format!("{all} events, {distinct} of them distinct"))
         }
     })
     .await;
