@@ -47,7 +47,7 @@ impl Taken {
     ///
     /// # Errors
     /// When the delivery is gone.
-    pub(crate) async fn is_kept(self) -> Result<(), Closed> {
+    pub(crate) async fn until_kept(self) -> Result<(), Closed> {
         match self.kept {
             Some(kept) => kept.await.map_err(|_| Closed),
             None => Ok(()),

@@ -155,13 +155,13 @@ impl Otlp {
                 Ok((message, encoding)) => {
                     respond(self.take_logs(message, turn).await, encoding, "rejectedLogRecords")
                 }
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
             },
             "/v1/metrics" => match read(request).await {
                 Ok((message, encoding)) => {
                     respond(self.take_metrics(message, turn).await, encoding, "rejectedDataPoints")
                 }
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
             },
             path if is_grpc(request.headers()) => {
                 let what = format!("{path}: logs and metrics alone are taken here");
@@ -187,7 +187,7 @@ impl Otlp {
         let taken = self.logs.take_in(logs::events(&request, &unreadable)).await.map_err(gone)?;
         drop((request, turn));
         let (dropped, unreadable) = (taken.dropped, unreadable.into_inner());
-        taken.is_kept().await.map_err(gone)?;
+        taken.until_kept().await.map_err(gone)?;
         let problem = match (unreadable, dropped) {
             (0, 0) => None,
             (_, 0) => Some("log records that cannot be read"),

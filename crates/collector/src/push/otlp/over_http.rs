@@ -51,19 +51,22 @@ impl Encoding {
 }
 
 /// The message in the body of a request; else the answer that says why there is none.
-pub(super) async fn read<M>(request: http::Request<Incoming>) -> Result<(M, Encoding), Response>
+pub(super) async fn read<M>(
+    request: http::Request<Incoming>,
+) -> Result<(M, Encoding), Box<Response>>
 where
     M: Message + Default + DeserializeOwned,
 {
     if request.method() != Method::POST {
-        return Err(plain(StatusCode::METHOD_NOT_ALLOWED, "expected POST"));
+        return Err(plain(StatusCode::METHOD_NOT_ALLOWED, "expected POST").into());
     }
     let (head, body) = request.into_parts();
     let Some(encoding) = Encoding::of(&head.headers) else {
         let hint = "expected content-type application/x-protobuf or application/json";
-        return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, hint));
+        return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, hint).into());
     };
-    let refuse = |status, why: &str| Err(encoding.refuse(status, Code::InvalidArgument, why));
+    let refuse =
+        |status, why: &str| Err(encoding.refuse(status, Code::InvalidArgument, why).into());
     let collected = tokio::time::timeout(PATIENCE, Limited::new(body, REQUEST_BYTES_MAX).collect());
     let bytes = match collected.await {
         Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the request took too long"),
