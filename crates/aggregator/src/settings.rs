@@ -23,12 +23,38 @@ pub struct Settings {
     pub log_sources: Vec<LogSource>,
 }
 
+/// Collectors refuse further ones.
+const LOG_SOURCES_MAX: usize = 64;
+const SELECTOR_BYTES_MAX: usize = 1024;
+
 /// A place where a machine logs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSource {
+    /// "file", "journald" or "container".
     pub kind: String,
+    /// A glob over absolute paths; a unit, or a glob over units; the name of a container, or a glob over names.
     pub selector: String,
+}
+
+impl LogSource {
+    fn check(&self) -> Result<(), String> {
+        let Self { kind, selector } = self;
+        if !["file", "journald", "container"].contains(&kind.as_str()) {
+            return Err(format!(
+                "kind: expected \"file\", \"journald\" or \"container\", found {kind:?}"
+            ));
+        }
+        if selector.is_empty() || selector.len() > SELECTOR_BYTES_MAX {
+            return Err(format!("selector: expected 1 to {SELECTOR_BYTES_MAX} bytes"));
+        }
+        if kind == "file" && !selector.starts_with('/') {
+            return Err(format!(
+                "selector: expected an absolute path such as \"/var/log/*.log\", found {selector:?}"
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Settings {
@@ -43,6 +69,13 @@ impl Settings {
             {
                 return Err(format!("{name}: expected 100ms to 1h, found {span}"));
             }
+        }
+        if self.log_sources.len() > LOG_SOURCES_MAX {
+            let found = self.log_sources.len();
+            return Err(format!("log_sources: expected at most {LOG_SOURCES_MAX}, found {found}"));
+        }
+        for (at, source) in self.log_sources.iter().enumerate() {
+            source.check().map_err(|problem| format!("log_sources[{at}].{problem}"))?;
         }
         Ok(())
     }
@@ -144,5 +177,32 @@ impl Followed {
                 return &self.current;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_that_no_collector_could_read_are_refused_by_key() {
+        fn check(kind: &str, selector: &str, expected: Result<(), &str>) {
+            let source = LogSource { kind: kind.to_owned(), selector: selector.to_owned() };
+            let settings = Settings { log_sources: vec![source], ..Settings::default() };
+            let found = settings.check();
+            match expected {
+                Ok(()) => assert_eq!(found, Ok(()), "{kind} {selector}"),
+                Err(expected) => {
+                    let error = found.expect_err(kind);
+                    assert!(error.contains(expected), "{error}");
+                }
+            }
+        }
+        check("file", "/var/log/*.log", Ok(()));
+        check("journald", "nginx*", Ok(()));
+        check("container", "web", Ok(()));
+        check("syslog", "127.0.0.1:514", Err("log_sources[0].kind: expected \"file\""));
+        check("file", "var/log/a", Err("log_sources[0].selector: expected an absolute path"));
+        check("journald", "", Err("log_sources[0].selector: expected 1 to 1024 bytes"));
     }
 }

@@ -9,55 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use proto::v1;
-use proto::v1::aggregator_message::Kind as Answer;
 use proto::v1::collector_message::Kind;
-use proto::v1::collector_service_server::{CollectorService, CollectorServiceServer};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+
+#[path = "../tests/acknowledging/server.rs"]
+mod server;
 
 const MEBIBYTE: u64 = 1024 * 1024;
-
-/// Counts what comes.
-#[derive(Clone, Default)]
-struct Counter(Arc<AtomicU64>);
-
-#[tonic::async_trait]
-impl CollectorService for Counter {
-    type ConnectStream = ReceiverStream<Result<v1::AggregatorMessage, Status>>;
-
-    async fn connect(
-        &self,
-        request: Request<Streaming<v1::CollectorMessage>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
-        let mut incoming = request.into_inner();
-        let (answers, stream) = mpsc::channel(64);
-        let counter = self.clone();
-        tokio::spawn(async move {
-            while let Ok(Some(message)) = incoming.message().await {
-                let answer = match message.kind {
-                    Some(Kind::Hello(_)) => {
-                        Answer::Welcome(v1::Welcome { protocol_version: 1, ..Default::default() })
-                    }
-                    Some(Kind::Layout(_) | Kind::Goodbye(_)) | None => continue,
-                    Some(kind) => {
-                        if let Kind::LogBatch(batch) = kind {
-                            counter.0.fetch_add(batch.events.len() as u64, Relaxed);
-                        }
-                        let range = v1::SeqRange { first: message.seq, last: message.seq };
-                        Answer::Ack(v1::Ack { ranges: vec![range] })
-                    }
-                };
-                let message = v1::AggregatorMessage { kind: Some(answer) };
-                if answers.send(Ok(message)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
-    }
-}
 
 /// About 200 bytes, as web services write them.
 fn line(number: u64) -> String {
@@ -98,25 +55,22 @@ async fn main() {
     );
     std::fs::write(dir.path().join("muster.toml"), config).expect("written");
 
-    let counter = Counter::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let server = tonic::transport::Server::builder()
-        .add_service(CollectorServiceServer::new(counter.clone()))
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    tokio::spawn(server);
+    let counter = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&counter);
+    let count = move |_, kind| {
+        if let Kind::LogBatch(batch) = kind {
+            counted.fetch_add(batch.events.len() as u64, Relaxed);
+        }
+    };
+    let (address, _) = server::serve(([127, 0, 0, 1], 0).into(), count).await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster-collector"));
     command.args(["--aggregator", &format!("http://{address}")]);
     command.arg("--config").arg(dir.path().join("muster.toml"));
     command.arg("--state-dir").arg(dir.path().join("state"));
     let mut collector = command.stdin(Stdio::null()).spawn().expect("starts");
     let began = Instant::now();
-    while counter.0.load(Relaxed) < lines {
-        assert!(
-            began.elapsed() < Duration::from_secs(900),
-            "{} of {lines}",
-            counter.0.load(Relaxed)
-        );
+    while counter.load(Relaxed) < lines {
+        assert!(began.elapsed() < Duration::from_secs(900), "{} of {lines}", counter.load(Relaxed));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (elapsed, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds(collector.id()));

@@ -120,7 +120,7 @@ impl Collector {
         let (batches, delivered) = self.batches;
         // Ends, too, with what is piped into it.
         let shutdown = shutdown.child_token();
-        self.logs.start(log_sender, &shutdown)?;
+        self.logs.start(self.sampler.settings.clone(), log_sender, &shutdown)?;
         let delivery = tokio::spawn(self.delivery.run(delivered, logs));
         if let Some(push) = push {
             let settings = self.sampler.settings.clone();

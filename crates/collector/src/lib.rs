@@ -33,7 +33,8 @@ mod uplink;
 pub use collector::Collector;
 pub use config::{Config, FilterConfig, ProbesConfig, Secret, SpoolConfig};
 pub use logs::{
-    ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
+    AllowConfig, ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig,
+    SyslogConfig,
 };
 pub use push::{OtlpConfig, PushConfig, StatsdConfig};
 pub use stats::CollectorStats;

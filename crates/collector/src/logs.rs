@@ -16,12 +16,14 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use model::LogEvent;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::CollectorStats;
+use crate::settings::Settings;
 use crate::spool::Bookmark;
 
+mod asked;
 mod config;
 mod envelope;
 mod file;
@@ -33,13 +35,15 @@ mod lines;
 mod mask;
 mod outbox;
 mod parse;
+mod planner;
 mod reader;
 mod stdin;
 mod syslog;
 
 pub(crate) use config::check_loopback;
 pub use config::{
-    ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig, SyslogConfig,
+    AllowConfig, ContainersConfig, FilesConfig, JournaldConfig, LogsConfig, Start, StdinConfig,
+    SyslogConfig,
 };
 pub(crate) use inlet::{Inlet, Told};
 
@@ -111,53 +115,50 @@ impl Logs {
     /// When no thread can be started, or an address cannot be listened on.
     pub(crate) fn start(
         self,
+        settings: watch::Receiver<Settings>,
         sender: mpsc::Sender<LogBatch>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let limits = || limit::Limits::new(self.config.events_per_second_max);
+        let events_per_second_max = self.config.events_per_second_max;
+        let limits = || limit::Limits::new(events_per_second_max);
+        let outbox = || outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
         let parser = parse::Parser::new(TimeZone::system());
         let room = Room { spool_bytes_max: self.spool_bytes_max, stats: Arc::clone(&self.stats) };
-        if self.config.journald.enabled {
+        let planner =
+            planner::Planner::new(self.config.clone(), &self.places, Arc::clone(&self.stats));
+        if self.config.may_read_journal() {
             let journald = journald::Journald {
-                config: self.config.journald.clone(),
                 cursor: self.places.get(journald::SOURCE).cloned(),
                 room: room.clone(),
                 parser: parser.clone(),
                 limits: limits(),
             };
-            let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
-            tokio::spawn(journald.run(outbox, stop.clone()));
+            tokio::spawn(journald.run(planner.plans(), outbox(), stop.clone()));
         }
         if self.config.syslog.enabled {
             let listen = self.config.syslog.listen;
             let syslog = syslog::Syslog::bind(listen, parser.clone(), limits(), room.clone())?;
-            let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
-            tokio::spawn(syslog.run(outbox, stop.clone()));
+            tokio::spawn(syslog.run(outbox(), stop.clone()));
         }
         if self.config.stdin.enabled {
             let stdin = stdin::Stdin {
                 service: self.config.stdin.service.clone(),
-                events_per_second_max: self.config.events_per_second_max,
+                events_per_second_max,
                 room: room.clone(),
                 parser: parser.clone(),
             };
-            let outbox = outbox::Outbox::new(sender.clone(), Arc::clone(&self.stats));
             let input: Box<dyn Read + Send> = Box::new(std::io::stdin());
-            tokio::spawn(stdin.run(stdin::chunks(input)?, outbox, stop.clone()));
+            tokio::spawn(stdin.run(stdin::chunks(input)?, outbox(), stop.clone()));
         }
-        let sections = self.config.sections();
-        if !sections.is_empty() {
-            let setup = file::Setup {
-                files: sections,
-                places: self.places,
-                room,
-                events_per_second_max: self.config.events_per_second_max,
-            };
+        if self.config.may_read_files() {
+            let (plans, outbox, stop) = (planner.plans(), outbox(), stop.clone());
+            let files = plans.borrow().sections.clone();
+            let setup = file::Setup { files, places: self.places, room, events_per_second_max };
             let files = file::Files::new(setup, parser);
-            let (outbox, stop) = (outbox::Outbox::new(sender, self.stats), stop.clone());
-            let reading = move || files.run(outbox, &stop);
+            let reading = move || files.run(plans, outbox, &stop);
             std::thread::Builder::new().name("log-files".to_owned()).spawn(reading)?;
         }
+        tokio::spawn(planner.run(settings, sender, stop.clone()));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::limits;
 use proto::v1;
+use serde::{Deserialize, Serialize};
 
 /// Settings in force. `None`: as configured here.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,8 +12,17 @@ pub(crate) struct Settings {
     pub(crate) interval: Option<Duration>,
     pub(crate) process_interval: Option<Duration>,
     pub(crate) disabled_probes: Vec<String>,
+    /// `None`: no aggregator was heard yet.
+    pub(crate) log_sources: Option<Vec<LogSource>>,
     /// The collector's own interval, for when none is asked for.
     pub(crate) own_interval: Duration,
+}
+
+/// A place to read logs of, if the machine's owner allows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogSource {
+    pub(crate) kind: String,
+    pub(crate) selector: String,
 }
 
 impl Settings {
@@ -22,10 +32,15 @@ impl Settings {
 
     /// What is out of bounds is told and left as configured.
     pub(crate) fn from_proto(settings: v1::Settings, own_interval: Duration) -> Self {
+        let source = |source: v1::LogSource| {
+            let v1::LogSource { kind, selector } = source;
+            LogSource { kind, selector }
+        };
         Self {
             interval: interval("interval", settings.interval),
             process_interval: interval("process_interval", settings.process_interval),
             disabled_probes: settings.disabled_probes,
+            log_sources: Some(settings.log_sources.into_iter().map(source).collect()),
             own_interval,
         }
     }

@@ -20,6 +20,7 @@ pub struct CollectorStats {
     log_events: AtomicU64,
     log_dropped: AtomicU64,
     log_files: AtomicU64,
+    log_sources_refused: AtomicU64,
     push_series: AtomicU64,
     push_refused: AtomicU64,
 }
@@ -124,6 +125,15 @@ impl CollectorStats {
 
     pub fn set_log_files(&self, files: u64) {
         self.log_files.store(files, Relaxed);
+    }
+
+    /// Log sources that are asked for and not allowed.
+    pub fn log_sources_refused(&self) -> u64 {
+        self.log_sources_refused.load(Relaxed)
+    }
+
+    pub fn set_log_sources_refused(&self, sources: u64) {
+        self.log_sources_refused.store(sources, Relaxed);
     }
 
     /// Series that programs send.

@@ -11,76 +11,34 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proto::v1;
-use proto::v1::aggregator_message::Kind as Answer;
 use proto::v1::collector_message::Kind;
-use proto::v1::collector_service_server::{CollectorService, CollectorServiceServer};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+
+#[path = "acknowledging/server.rs"]
+mod server;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What history would hold: items by epoch and number, so each once.
-type Items = BTreeMap<(u64, u64), Vec<v1::LogEvent>>;
+type Items = BTreeMap<server::Name, Vec<v1::LogEvent>>;
 
-/// Takes everything in and acknowledges it. The double of a peer, not of what is tested.
+/// Keeps what comes.
 #[derive(Clone, Default)]
 struct Recorder {
     items: Arc<Mutex<Items>>,
     frames: Arc<Mutex<u64>>,
 }
 
-#[tonic::async_trait]
-impl CollectorService for Recorder {
-    type ConnectStream = ReceiverStream<Result<v1::AggregatorMessage, Status>>;
-
-    async fn connect(
-        &self,
-        request: Request<Streaming<v1::CollectorMessage>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
-        let mut incoming = request.into_inner();
-        let (answers, stream) = mpsc::channel(64);
-        let recorder = self.clone();
-        tokio::spawn(async move {
-            let mut epoch = 0;
-            while let Ok(Some(message)) = incoming.message().await {
-                let answer = match message.kind {
-                    Some(Kind::Hello(hello)) => {
-                        epoch = hello.spool_epoch;
-                        Answer::Welcome(v1::Welcome { protocol_version: 1, ..Default::default() })
-                    }
-                    Some(Kind::Layout(_) | Kind::Goodbye(_)) | None => continue,
-                    Some(kind) => {
-                        match kind {
-                            Kind::LogBatch(batch) => {
-                                let mut items = recorder.items.lock().expect("not poisoned");
-                                items.insert((epoch, message.seq), batch.events);
-                            }
-                            Kind::Frame(_) => *recorder.frames.lock().expect("not poisoned") += 1,
-                            _ => {}
-                        }
-                        let range = v1::SeqRange { first: message.seq, last: message.seq };
-                        Answer::Ack(v1::Ack { ranges: vec![range] })
-                    }
-                };
-                let message = v1::AggregatorMessage { kind: Some(answer) };
-                if answers.send(Ok(message)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
-    }
-}
-
 impl Recorder {
     async fn serve(&self, address: SocketAddr) -> (SocketAddr, tokio::task::JoinHandle<()>) {
-        let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let server = tonic::transport::Server::builder()
-            .add_service(CollectorServiceServer::new(self.clone()))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        (address, tokio::spawn(async move { drop(server.await) }))
+        let Self { items, frames } = self.clone();
+        let each = move |name, kind| match kind {
+            Kind::LogBatch(batch) => {
+                items.lock().expect("not poisoned").insert(name, batch.events);
+            }
+            Kind::Frame(_) => *frames.lock().expect("not poisoned") += 1,
+            _ => {}
+        };
+        server::serve(address, each).await
     }
 
     /// Bodies by service, in the order of their items.

@@ -157,6 +157,8 @@ metrics! {
     LOG_EVENTS_DROPPED = Counter "muster.collector.log.dropped" "{event}";
     /// Log files that are followed.
     LOG_FILES = Gauge "muster.collector.log.files" "{file}";
+    /// Log sources that the server asks for and the machine's owner does not allow.
+    LOG_SOURCES_REFUSED = Gauge "muster.collector.log.sources_refused" "{source}";
     /// Series that programs on the machine send: by StatsD or OTLP.
     PUSH_SERIES = Gauge "muster.collector.push.series" "{series}";
     /// Values of programs that were refused: not understood, or of more series than there may be.

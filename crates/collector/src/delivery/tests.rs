@@ -376,15 +376,21 @@ async fn settings_reach_the_sampler_and_an_absent_one_is_taken_back() {
     let peer = hub.peer().await;
     let interval = Some(proto::convert::duration_from_ms(250));
     let disabled_probes = vec!["container".to_owned()];
-    let settings = v1::Settings { interval, disabled_probes, ..Default::default() };
+    let app = v1::LogSource { kind: "file".to_owned(), selector: "/var/log/app.log".to_owned() };
+    let log_sources = vec![app];
+    let settings = v1::Settings { interval, disabled_probes, log_sources, ..Default::default() };
+    assert_eq!(collector.settings.borrow().log_sources, None, "nobody was heard yet");
     peer.welcome(&[], settings).await;
     collector.settings.changed().await.expect("it runs");
     let asked = collector.settings.borrow_and_update().clone();
     assert_eq!(asked.interval_in_force(), Duration::from_millis(250));
     assert_eq!(asked.disabled_probes, ["container"]);
+    let sources = asked.log_sources.expect("heard");
+    assert_eq!((&*sources[0].kind, &*sources[0].selector), ("file", "/var/log/app.log"));
     peer.send(Answer::Settings(v1::Settings::default())).await;
     collector.settings.changed().await.expect("it runs");
     assert_eq!(collector.settings.borrow().interval_in_force(), Duration::from_secs(1));
+    assert_eq!(collector.settings.borrow().log_sources, Some(vec![]), "nothing is asked for");
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use serde::Deserialize;
 
+use super::asked::{Asked, Gate};
+
 const PRIORITIES: [&str; 8] =
     ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
@@ -20,9 +22,22 @@ pub struct LogsConfig {
     pub containers: ContainersConfig,
     pub journald: JournaldConfig,
     pub syslog: SyslogConfig,
+    pub allow: AllowConfig,
     /// By flag alone: a server that is given a file must not end with an input that it does not have.
     #[serde(skip)]
     pub stdin: StdinConfig,
+}
+
+/// The section `[collector.logs.allow]`: what an aggregator may ask to be read besides. Nothing by default.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AllowConfig {
+    /// Globs over absolute paths, as in `include`.
+    pub files: Vec<String>,
+    /// Units of the journal, or globs over them; `*` is all of it.
+    pub units: Vec<String>,
+    /// Containers by name, or globs over names.
+    pub containers: Vec<String>,
 }
 
 /// The section `[collector.logs.containers]`.
@@ -52,15 +67,24 @@ pub struct StdinConfig {
 }
 
 /// Files that are read alike.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Section {
     pub(super) files: FilesConfig,
     /// Their lines are in the envelopes of a container engine.
     pub(super) of_containers: bool,
+    pub(super) gate: Gate,
+}
+
+/// What is to be read of what can be switched while the collector runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    pub(super) sections: Vec<Section>,
+    /// `None`: not at all.
+    pub(super) journald: Option<JournaldConfig>,
 }
 
 /// The section `[collector.logs.journald]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JournaldConfig {
     pub enabled: bool,
@@ -73,7 +97,7 @@ pub struct JournaldConfig {
 }
 
 /// One table of `[[collector.logs.files]]`: files that are read alike.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilesConfig {
     /// Globs over absolute paths: `*` and `?` within one name, `**` for any directories.
@@ -105,6 +129,7 @@ impl Default for LogsConfig {
             containers: ContainersConfig::default(),
             journald: JournaldConfig::default(),
             syslog: SyslogConfig::default(),
+            allow: AllowConfig::default(),
             stdin: StdinConfig::default(),
         }
     }
@@ -151,18 +176,60 @@ impl Default for ContainersConfig {
 }
 
 impl LogsConfig {
-    /// What files to read, containers first: a file belongs to the first section that leads to it.
-    pub(super) fn sections(&self) -> Vec<Section> {
-        let containers = self.containers.enabled.then(|| {
-            let include = self.containers.include.clone();
-            Section {
-                files: FilesConfig { include, ..FilesConfig::default() },
-                of_containers: true,
-            }
+    /// What to read: what the owner wants, then what is asked for. A file belongs to the first section that leads
+    /// to it, containers first.
+    pub(super) fn plan(&self, asked: &Asked) -> Plan {
+        let files_of = |include: &[String]| {
+            let include = include.to_vec();
+            FilesConfig { include, ..FilesConfig::default() }
+        };
+        let containers = |gate: Gate| Section {
+            files: files_of(&self.containers.include),
+            of_containers: true,
+            gate,
+        };
+        let own_containers = self.containers.enabled.then(|| containers(Gate::Open));
+        let own_files = self.files.iter().cloned();
+        let own_files =
+            own_files.map(|files| Section { files, of_containers: false, gate: Gate::Open });
+        let asked_containers = asked.containers.iter().map(|name| {
+            let allowed = self.allow.containers.clone();
+            containers(Gate::Containers { asked: name.clone(), allowed })
         });
-        let files = self.files.iter().cloned();
-        let files = files.map(|files| Section { files, of_containers: false });
-        containers.into_iter().chain(files).collect()
+        let asked_files = asked.files.iter().map(|glob| {
+            let gate = Gate::Paths(self.allow.files.clone());
+            Section { files: files_of(std::slice::from_ref(glob)), of_containers: false, gate }
+        });
+        let sections = own_containers.into_iter().chain(own_files);
+        let sections = sections.chain(asked_containers).chain(asked_files).collect();
+        Plan { sections, journald: self.journal(asked) }
+    }
+
+    fn journal(&self, asked: &Asked) -> Option<JournaldConfig> {
+        let mut journald = self.journald.clone();
+        match journald.enabled {
+            true if journald.units.is_empty() => {}
+            true => journald.units.extend(asked.units.iter().cloned()),
+            false => journald.units.clone_from(&asked.units),
+        }
+        // One that asks for all makes the others needless.
+        if journald.units.iter().any(|unit| unit == "*") {
+            journald.units.clear();
+        } else if !journald.enabled && journald.units.is_empty() {
+            return None;
+        }
+        journald.enabled = true;
+        Some(journald)
+    }
+
+    /// Whether files may have to be read, now or when they are asked for.
+    pub(super) fn may_read_files(&self) -> bool {
+        let asked = !self.allow.files.is_empty() || !self.allow.containers.is_empty();
+        asked || self.containers.enabled || !self.files.is_empty()
+    }
+
+    pub(super) fn may_read_journal(&self) -> bool {
+        self.journald.enabled || !self.allow.units.is_empty()
     }
 
     /// # Errors
@@ -182,6 +249,9 @@ impl LogsConfig {
         }
         for glob in &self.containers.include {
             check_glob("collector.logs.containers.include", glob)?;
+        }
+        for glob in &self.allow.files {
+            check_glob("collector.logs.allow.files", glob)?;
         }
         check_loopback("collector.logs.syslog.listen", self.syslog.listen)?;
         if self.stdin.service.is_empty() || self.stdin.service.len() > 255 {
@@ -219,4 +289,27 @@ pub(super) fn check_glob(key: &str, glob: &str) -> anyhow::Result<()> {
         bail!("{key}: expected a path without \"..\", found {glob:?}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_joins_what_the_owner_wants_of_the_journal() {
+        fn check(enabled: bool, own: &[&str], asked: &[&str], expected: Option<&[&str]>) {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let journald = JournaldConfig { enabled, units: texts(own), ..Default::default() };
+            let config = LogsConfig { journald, ..LogsConfig::default() };
+            let asked = Asked { units: texts(asked), ..Asked::default() };
+            let got = config.plan(&asked).journald.map(|journald| journald.units);
+            assert_eq!(got, expected.map(texts), "{enabled} {own:?}");
+        }
+        check(false, &["ignored"], &[], None);
+        check(false, &[], &["a", "b"], Some(&["a", "b"]));
+        check(false, &[], &["a", "*"], Some(&[]));
+        check(true, &[], &["a"], Some(&[]));
+        check(true, &["own"], &[], Some(&["own"]));
+        check(true, &["own"], &["a"], Some(&["own", "a"]));
+    }
 }

@@ -12,40 +12,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use model::{LogEvent, UnixMillis};
+use model::UnixMillis;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Room;
-use super::config::{Section, Start};
-use super::limit::{Limit, Teller};
-use super::lines::{Mark, TAIL_BYTES_MAX};
+use super::asked::Gate;
+use super::config::{Plan, Section, Start};
+use super::limit::Limit;
+use super::lines::Mark;
 use super::outbox::{Closed, Outbox};
 use super::parse::{Known, Parser};
 use super::reader::Reader;
 use crate::spool::Bookmark;
-use find::{FileId, HEAD_BYTES_MAX, Place};
+use find::{FileId, Place};
+use followed::{Followed, end_of, same_until};
 
-mod container;
+pub(super) mod container;
 mod find;
+mod followed;
 #[cfg(test)]
 mod tests;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const SCAN_EVERY: Duration = Duration::from_secs(1);
-/// Lines that may still get a continuation wait this long for it.
-const SETTLE_AFTER: Duration = Duration::from_millis(500);
 /// A file that no glob leads to any more is let go when it was quiet for this long.
 const LET_GO_AFTER: Duration = Duration::from_secs(60);
 /// How long a file waits at most for the end of the one that had its path before.
 const TAKES_ITS_TURN_AFTER: Duration = Duration::from_secs(10);
-/// One read. Also bounds the events that come at once.
-const CHUNK_BYTES: usize = 16 * 1024;
-/// What is read of one file before the others have their turn.
-const TURN_BYTES: usize = 1024 * 1024;
 const FILES_MAX: usize = 1024;
 /// Bookmark that says that a glob was in use before: what is new to it since was written since.
 const GLOB_SOURCE: &str = "glob:";
@@ -69,42 +66,12 @@ pub(super) struct Files {
     /// From before the start, and not found again yet.
     places: BTreeMap<FileId, Place>,
     scanned_at: Option<Instant>,
+    /// What is to be read changed since the last look for files.
+    is_changed: bool,
     /// At the first look: whatever is there was there before us.
     is_first_scan: bool,
     refused: BTreeSet<PathBuf>,
     clock: fn() -> UnixMillis,
-}
-
-#[derive(Debug)]
-struct Followed {
-    id: FileId,
-    file: File,
-    /// Where it was found first.
-    path: PathBuf,
-    /// Which of the configured files it is.
-    section: usize,
-    reader: Reader,
-    /// The first bytes that were read.
-    head: Vec<u8>,
-    /// The last bytes that were read.
-    tail: Vec<u8>,
-    seen: Seen,
-    /// When it last grew.
-    grew_at: Instant,
-    /// No glob leads to it any more.
-    is_detached: bool,
-    is_at_end: bool,
-    /// The file that had its path before; its lines come first.
-    after: Option<FileId>,
-    read_at: Instant,
-    teller: Teller,
-}
-
-/// By what a change is noticed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    length: u64,
-    modified: (i64, i64),
 }
 
 impl Files {
@@ -125,6 +92,7 @@ impl Files {
             followed: Vec::new(),
             places: files,
             scanned_at: None,
+            is_changed: false,
             is_first_scan: true,
             refused: BTreeSet::new(),
             clock: || UnixMillis::from(SystemTime::now()),
@@ -132,8 +100,19 @@ impl Files {
     }
 
     /// Reads until `stop` is cancelled or the delivery is gone. To be called on a thread of its own.
-    pub(super) fn run(mut self, mut outbox: Outbox, stop: &CancellationToken) {
+    pub(super) fn run(
+        mut self,
+        mut plans: watch::Receiver<Plan>,
+        mut outbox: Outbox,
+        stop: &CancellationToken,
+    ) {
         while !stop.is_cancelled() && !outbox.is_closed() {
+            if plans.has_changed().unwrap_or(false) {
+                let sections = plans.borrow_and_update().sections.clone();
+                if sections != self.setup.files {
+                    self.change(sections, &mut outbox);
+                }
+            }
             match self.look(&mut outbox, Instant::now()) {
                 Ok(true) => {}
                 Ok(false) => std::thread::sleep(LOOK_EVERY),
@@ -141,18 +120,15 @@ impl Files {
             }
         }
         for followed in &mut self.followed {
-            if let Some((dropped, notice)) = followed.reader.dropped((self.clock)()) {
-                outbox.add_dropped(dropped);
-                outbox.add(&mut vec![notice]);
-                outbox.mark(followed.bookmark());
-            }
+            tell_dropped(followed, (self.clock)(), &mut outbox);
         }
         let _ = outbox.flush();
     }
 
     /// Looks at every file once. True when there is more to read at once.
     fn look(&mut self, outbox: &mut Outbox, now: Instant) -> Result<bool, Closed> {
-        let due = self.scanned_at.is_none_or(|at| now.duration_since(at) >= SCAN_EVERY);
+        let is_due = |at| now.duration_since(at) >= SCAN_EVERY;
+        let due = self.is_changed || self.scanned_at.is_none_or(is_due);
         let mut more = false;
         let mut at = 0;
         while at < self.followed.len() {
@@ -236,8 +212,8 @@ impl Files {
         let (file, id) = find::beside(&followed.path, |file, id| {
             !is_followed(id) && place.mark.offset > 0 && place.is_in(file)
         })?;
-        let section = followed.section;
-        let mut archive = self.follow(file, id, &followed.path, section, place.mark, now, true);
+        let found = Found { path: followed.path.clone(), file, id, section: followed.section };
+        let mut archive = self.follow(found, place.mark, now, true);
         archive.after = followed.after;
         Some(archive)
     }
@@ -246,17 +222,19 @@ impl Files {
     fn scan(&mut self, outbox: &mut Outbox, now: Instant) {
         let is_first = self.scanned_at.replace(now).is_none();
         self.is_first_scan = is_first;
-        let mut found: Vec<(PathBuf, File, FileId, usize)> = Vec::new();
-        for (section, Section { files, .. }) in self.setup.files.iter().enumerate() {
+        let mut found: Vec<Found> = Vec::new();
+        for (section, Section { files, gate, .. }) in self.setup.files.iter().enumerate() {
             for path in files.include.iter().flat_map(|pattern| find::glob(pattern)) {
                 let text = path.to_string_lossy();
                 if files.exclude.iter().any(|pattern| model::glob::matches(pattern, &text)) {
                     continue;
                 }
                 match find::open(&path) {
-                    Ok((file, id)) if found.iter().all(|(_, _, known, _)| *known != id) => {
+                    Ok((file, id)) if found.iter().all(|known| known.id != id) => {
                         self.refused.remove(&path);
-                        found.push((path, file, id, section));
+                        if gate.admits(&path, &file) {
+                            found.push(Found { path, file, id, section });
+                        }
                     }
                     Ok(_) => {}
                     Err(error) => {
@@ -268,15 +246,16 @@ impl Files {
             }
         }
         for followed in &mut self.followed {
-            followed.is_detached = found.iter().all(|(_, _, id, _)| *id != followed.id);
+            followed.is_detached = found.iter().all(|found| found.id != followed.id);
         }
         if is_first {
             // What was renamed or copied while nobody looked comes before what has its name now.
             self.find_again(&found, now, outbox);
         }
-        let listed: Vec<FileId> = found.iter().map(|(_, _, id, _)| *id).collect();
-        for (path, file, id, section) in found {
-            if self.followed.iter().any(|followed| followed.id == id) {
+        let listed: Vec<FileId> = found.iter().map(|found| found.id).collect();
+        for found in found {
+            let path = &found.path;
+            if self.followed.iter().any(|followed| followed.id == found.id) {
                 continue;
             }
             if self.followed.len() >= FILES_MAX {
@@ -285,19 +264,11 @@ impl Files {
                 }
                 continue;
             }
-            self.follow_between(&path, &listed, now, outbox);
-            self.discover(&path, file, id, section, now, outbox);
+            self.follow_between(path, &listed, now, outbox);
+            self.discover(found, now, outbox);
         }
-        for Section { files, .. } in &self.setup.files {
-            for pattern in &files.include {
-                let source = format!("{GLOB_SOURCE}{pattern}");
-                if !self.setup.places.contains_key(&source) {
-                    self.setup.places.insert(source.clone(), String::new());
-                    outbox.mark(Bookmark { source, place: Some(String::new()) });
-                }
-            }
-        }
-        if is_first {
+        self.mark_globs(outbox);
+        if is_first || std::mem::take(&mut self.is_changed) {
             // Unless they are on a disk that is not mounted yet.
             let gone = |place: &Place| place.path.parent().is_some_and(Path::is_dir);
             for (id, _) in self.places.extract_if(.., |_, place| gone(place)) {
@@ -306,17 +277,47 @@ impl Files {
         }
     }
 
+    /// Keeps which globs are in use. One that is so no more begins anew when it comes again.
+    fn mark_globs(&mut self, outbox: &mut Outbox) {
+        let in_use: BTreeSet<String> = self.setup.files.iter().flat_map(glob_sources).collect();
+        let places = &mut self.setup.places;
+        for (source, _) in places.extract_if(.., |source, _| !in_use.contains(source)) {
+            outbox.mark(Bookmark { source, place: None });
+        }
+        for source in in_use {
+            if !places.contains_key(&source) {
+                places.insert(source.clone(), String::new());
+                outbox.mark(Bookmark { source, place: Some(String::new()) });
+            }
+        }
+    }
+
+    /// Reads by another plan from now on. What is read by both goes on; what is no longer wanted ends at once.
+    fn change(&mut self, sections: Vec<Section>, outbox: &mut Outbox) {
+        let before = std::mem::replace(&mut self.setup.files, sections);
+        let after = &self.setup.files;
+        let section_now = |section: usize| after.iter().position(|new| *new == before[section]);
+        let mut kept = Vec::new();
+        for mut followed in std::mem::take(&mut self.followed) {
+            if let Some(section) = section_now(followed.section) {
+                followed.section = section;
+                kept.push(followed);
+                continue;
+            }
+            tell_dropped(&mut followed, (self.clock)(), outbox);
+            // Another section may lead to it, and go on here.
+            self.places.insert(followed.id, followed.place());
+        }
+        self.followed = kept;
+        self.is_changed = true;
+    }
+
     /// Files that were read before the start and that no glob leads to now.
-    fn find_again(
-        &mut self,
-        found: &[(PathBuf, File, FileId, usize)],
-        now: Instant,
-        outbox: &mut Outbox,
-    ) {
+    fn find_again(&mut self, found: &[Found], now: Instant, outbox: &mut Outbox) {
         let mut again: Vec<(FileId, Place, File, FileId)> = Vec::new();
         for (id, place) in &self.places {
-            let current = found.iter().find(|(_, _, known, _)| known == id);
-            if current.is_some_and(|(_, file, _, _)| place.is_in(file)) {
+            let current = found.iter().find(|found| found.id == *id);
+            if current.is_some_and(|found| place.is_in(&found.file)) {
                 continue;
             }
             let is_new = |other: FileId| {
@@ -335,7 +336,7 @@ impl Files {
         for (id, place, file, other) in again {
             self.places.remove(&id);
             outbox.mark(Bookmark { source: id.source(), place: None });
-            self.follow_again(&place.path, file, other, place.mark, now, outbox);
+            self.follow_again(&place.path, (file, other), place.mark, now, outbox);
         }
     }
 
@@ -358,46 +359,43 @@ impl Files {
         let mut rotated = find::rotated_after(path, &last.file);
         rotated.retain(|(file, id)| is_new(file, *id));
         for (file, id) in rotated {
-            self.follow_again(path, file, id, Mark::default(), now, outbox);
+            self.follow_again(path, (file, id), Mark::default(), now, outbox);
         }
     }
 
     fn follow_again(
         &mut self,
         path: &Path,
-        file: File,
-        id: FileId,
+        (file, id): (File, FileId),
         mark: Mark,
         now: Instant,
         outbox: &mut Outbox,
     ) {
-        let Some(section) = self.section_of(path) else { return };
-        let followed = self.follow(file, id, path, section, mark, now, true);
+        let Some(section) = self.section_of(path, &file) else { return };
+        let found = Found { path: path.to_owned(), file, id, section };
+        let followed = self.follow(found, mark, now, true);
         outbox.mark(followed.bookmark());
         self.followed.push(followed);
     }
 
-    fn section_of(&self, path: &Path) -> Option<usize> {
+    /// The section that `path` belongs to; what lies beside it by now must be allowed there too.
+    fn section_of(&self, path: &Path, file: &File) -> Option<usize> {
         let text = path.to_string_lossy();
         let matches = |pattern: &String| model::glob::matches(&pattern.replace("**/", "*"), &text);
-        self.setup.files.iter().position(|section| section.files.include.iter().any(matches))
+        self.setup.files.iter().position(|section| {
+            section.files.include.iter().any(matches) && section.gate.admits(path, file)
+        })
     }
 
     /// Decides where to start in a file that is new to us.
-    fn discover(
-        &mut self,
-        path: &Path,
-        file: File,
-        id: FileId,
-        section: usize,
-        now: Instant,
-        outbox: &mut Outbox,
-    ) {
-        let known = self.places.get(&id).filter(|place| place.is_in(&file)).cloned();
+    fn discover(&mut self, found: Found, now: Instant, outbox: &mut Outbox) {
+        let Found { path, file, id, section } = &found;
+        let id = *id;
+        let known = self.places.get(&id).filter(|place| place.is_in(file)).cloned();
         // Device numbers may change when a machine starts.
         let known = known.or_else(|| {
-            let named = |place: &&Place| place.path == path && place.mark.offset > 0;
-            self.places.values().filter(named).find(|place| place.is_in(&file)).cloned()
+            let named = |place: &&Place| place.path == *path && place.mark.offset > 0;
+            self.places.values().filter(named).find(|place| place.is_in(file)).cloned()
         });
         let source = id.source();
         if let Some(place) = known {
@@ -408,18 +406,17 @@ impl Files {
                 }
                 !is_it
             });
-            let followed = self.follow(file, id, path, section, place.mark, now, false);
+            let followed = self.follow(found, place.mark, now, false);
             outbox.mark(Bookmark { source, place: followed.bookmark().place });
             self.followed.push(followed);
             return;
         }
-        let files = &self.setup.files[section].files;
-        let was_in_use =
-            |pattern: &String| self.setup.places.contains_key(&format!("{GLOB_SOURCE}{pattern}"));
-        let is_first_look = !files.include.iter().all(was_in_use);
-        let mark = if is_first_look && files.start == Start::End {
-            end_of(&file)
-        } else if let Some(original) = self.original_of(path, &file) {
+        let section = &self.setup.files[*section];
+        let mut sources = glob_sources(section);
+        let is_first_look = !sources.all(|source| self.setup.places.contains_key(&source));
+        let mark = if is_first_look && section.files.start == Start::End {
+            end_of(file)
+        } else if let Some(original) = self.original_of(path, file) {
             // Copied before it is truncated: whatever we miss of the original will be read from here.
             match original {
                 Original::StillThere => return,
@@ -429,7 +426,7 @@ impl Files {
             Mark::default()
         };
         self.places.remove(&id);
-        let followed = self.follow(file, id, path, section, mark, now, false);
+        let followed = self.follow(found, mark, now, false);
         if mark.offset > 0 || is_first_look {
             outbox.mark(followed.bookmark());
         }
@@ -462,37 +459,10 @@ impl Files {
         })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a followed file is made of")]
-    fn follow(
-        &self,
-        file: File,
-        id: FileId,
-        path: &Path,
-        section: usize,
-        mark: Mark,
-        now: Instant,
-        is_detached: bool,
-    ) -> Followed {
-        let Section { files, of_containers } = &self.setup.files[section];
-        let mut attributes = vec![("log.file.path".to_owned(), attribute(path))];
-        let container = of_containers.then(|| container::of(path));
-        let (source, service_otherwise) = match container {
-            Some(container) => {
-                attributes.push(("container.id".to_owned(), container.id));
-                ("container", container.name)
-            }
-            None => ("file", find::service_of(path)),
-        };
-        let service = files.service.clone();
-        let known = Known { service, service_otherwise, attributes, source, ..Known::default() };
-        let mut head = vec![0; HEAD_BYTES_MAX.min(mark.offset as usize)];
-        let read = file.read_at(&mut head, 0).unwrap_or(0);
-        head.truncate(read);
-        let mut tail = vec![0; TAIL_BYTES_MAX.min(mark.offset as usize)];
-        let tail_at = mark.offset - tail.len() as u64;
-        let read = file.read_at(&mut tail, tail_at).unwrap_or(0);
-        tail.truncate(read);
-        let before = self.followed.iter().rfind(|other| other.path == path);
+    /// Reads on in a file that was found at `path`, or beside it when it is detached.
+    fn follow(&self, found: Found, mark: Mark, now: Instant, is_detached: bool) -> Followed {
+        let section = &self.setup.files[found.section];
+        let before = self.followed.iter().rfind(|other| other.path == found.path);
         // A file that is rotated all the time has one limit, not one for each rotation.
         let limit = match before {
             Some(before) => before.reader.limit().passed_on(),
@@ -500,27 +470,63 @@ impl Files {
         };
         let limited_from = match before {
             Some(_) if !self.is_first_scan => 0,
-            _ => file.metadata().map_or(0, |metadata| metadata.len()),
+            _ => found.file.metadata().map_or(0, |metadata| metadata.len()),
         };
-        let reader = Reader::new(mark, files.multiline, *of_containers, known);
-        Followed {
-            after: before.map(|other| other.id),
-            id,
-            file,
-            path: path.to_owned(),
-            section,
-            reader: reader.limited(limit, limited_from),
-            head,
-            tail,
-            seen: Seen::default(),
-            grew_at: now,
-            is_detached,
-            is_at_end: false,
-            // What was written since the one before was read is no burst.
-            read_at: before.map_or(now, |before| before.read_at),
-            teller: Teller::default(),
-        }
+        // What was written since the one before was read is no burst.
+        let read_at = before.map_or(now, |before| before.read_at);
+        let after = before.map(|other| other.id);
+        let reader = reader_of(section, &found.path, mark).limited(limit, limited_from);
+        let mut followed = Followed::new(found, reader, now);
+        followed.after = after;
+        followed.is_detached = is_detached;
+        followed.read_at = read_at;
+        followed
     }
+}
+
+/// What the limit dropped of a file and nobody was told yet.
+fn tell_dropped(followed: &mut Followed, now: UnixMillis, outbox: &mut Outbox) {
+    if let Some((dropped, notice)) = followed.reader.dropped(now) {
+        outbox.add_dropped(dropped);
+        outbox.add(&mut vec![notice]);
+        outbox.mark(followed.bookmark());
+    }
+}
+
+/// Names of the bookmarks of a section's globs.
+fn glob_sources(section: &Section) -> impl Iterator<Item = String> {
+    let whose = match &section.gate {
+        Gate::Containers { asked, .. } => format!("?container={asked}"),
+        Gate::Open | Gate::Paths(_) => String::new(),
+    };
+    section.files.include.iter().map(move |pattern| format!("{GLOB_SOURCE}{pattern}{whose}"))
+}
+
+/// A file that is open and not followed yet.
+#[derive(Debug)]
+struct Found {
+    path: PathBuf,
+    file: File,
+    id: FileId,
+    /// Which of the configured files it is.
+    section: usize,
+}
+
+fn reader_of(section: &Section, path: &Path, mark: Mark) -> Reader {
+    let Section { files, of_containers, .. } = section;
+    let text = path.to_string_lossy();
+    let text = &text[..text.floor_char_boundary(model::limits::LABEL_VALUE_BYTES_MAX)];
+    let mut attributes = vec![("log.file.path".to_owned(), text.to_owned())];
+    let (source, service_otherwise) = match of_containers.then(|| container::of(path)) {
+        Some(container) => {
+            attributes.push(("container.id".to_owned(), container.id));
+            ("container", container.name)
+        }
+        None => ("file", find::service_of(path)),
+    };
+    let service = files.service.clone();
+    let known = Known { service, service_otherwise, attributes, source, ..Known::default() };
+    Reader::new(mark, files.multiline, *of_containers, known)
 }
 
 /// What a copy is to be read of.
@@ -529,119 +535,4 @@ enum Original {
     StillThere,
     /// What comes after this.
     Read(Mark),
-}
-
-impl Followed {
-    fn place(&self) -> Place {
-        let mark = self.reader.mark();
-        let head = &self.head[..self.head.len().min(mark.offset as usize)];
-        let head_crc = crc32c::crc32c(head);
-        Place { path: self.path.clone(), mark, head_bytes: head.len() as u16, head_crc }
-    }
-
-    fn bookmark(&self) -> Bookmark {
-        Bookmark { source: self.id.source(), place: serde_json::to_string(&self.place()).ok() }
-    }
-
-    /// Whether what was read of it is no longer what it holds.
-    fn was_written_anew(&self, metadata: &std::fs::Metadata) -> bool {
-        let offset = self.reader.offset();
-        if metadata.len() < offset {
-            return true;
-        }
-        let changed = Seen::of(metadata) != self.seen;
-        changed && !find::is_at(&self.file, &Mark::after(&self.tail, offset))
-    }
-
-    fn start_anew(&mut self) {
-        self.reader.start_anew();
-        self.head.clear();
-        self.tail.clear();
-        self.is_at_end = false;
-    }
-
-    /// Reads its share. True when there is more.
-    fn read(
-        &mut self,
-        parser: &Parser,
-        clock: fn() -> UnixMillis,
-        outbox: &mut Outbox,
-        now: Instant,
-    ) -> Result<bool, Closed> {
-        self.reader.refill(now.duration_since(self.read_at), self.is_at_end);
-        self.read_at = now;
-        let mut events: Vec<LogEvent> = Vec::new();
-        let mut chunk = [0; CHUNK_BYTES];
-        let mut turn = 0;
-        if let Ok(metadata) = self.file.metadata() {
-            self.seen = Seen::of(&metadata);
-        }
-        self.is_at_end = false;
-        while turn < TURN_BYTES {
-            let offset = self.reader.offset();
-            // A failing disk is not at its end; it is tried again at the next look.
-            let Ok(length) = self.file.read_at(&mut chunk, offset) else { return Ok(false) };
-            if length == 0 {
-                self.is_at_end = true;
-                break;
-            }
-            turn += length;
-            let bytes = &chunk[..length];
-            let room = HEAD_BYTES_MAX.saturating_sub(self.head.len());
-            self.head.extend_from_slice(&bytes[..length.min(room)]);
-            self.tail.extend_from_slice(&bytes[length.saturating_sub(TAIL_BYTES_MAX)..]);
-            self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES_MAX));
-            self.reader.feed(bytes, parser, clock(), &mut events);
-            if !events.is_empty() {
-                outbox.put(&mut events, self.bookmark())?;
-            }
-        }
-        if turn > 0 {
-            self.grew_at = now;
-        } else if self.reader.holds_lines() && now.duration_since(self.grew_at) >= SETTLE_AFTER {
-            self.reader.settle(parser, clock(), &mut events);
-            outbox.put(&mut events, self.bookmark())?;
-        }
-        if self.reader.limit().is_exceeded() && self.teller.is_due(now) {
-            let told = self.reader.dropped(clock());
-            let (dropped, mut notice) = told.map(|(n, event)| (n, vec![event])).unwrap_or_default();
-            outbox.add_dropped(dropped);
-            outbox.put(&mut notice, self.bookmark())?;
-        }
-        Ok(!self.is_at_end)
-    }
-}
-
-impl Seen {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        Self { length: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
-    }
-}
-
-/// Right after the last byte.
-fn end_of(file: &File) -> Mark {
-    let length = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut tail = vec![0; TAIL_BYTES_MAX.min(length as usize)];
-    let tail_at = length - tail.len() as u64;
-    match file.read_exact_at(&mut tail, tail_at) {
-        Ok(()) => Mark::after(&tail, length),
-        Err(_) => Mark::default(),
-    }
-}
-
-/// Whether both hold the same up to `length`, as far as their beginning and what lies before it say.
-fn same_until(one: &File, other: &File, length: u64) -> bool {
-    let longer = one.metadata().map_or(0, |metadata| metadata.len());
-    let piece = length.min(TAIL_BYTES_MAX as u64) as usize;
-    let read = |file: &File, at: u64| {
-        let mut bytes = vec![0; piece];
-        file.read_exact_at(&mut bytes, at).ok().map(|()| bytes)
-    };
-    let same = |at: u64| read(one, at).is_some_and(|bytes| Some(bytes) == read(other, at));
-    longer >= length && same(0) && same(length - piece as u64)
-}
-
-fn attribute(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    text[..text.floor_char_boundary(model::limits::LABEL_VALUE_BYTES_MAX)].to_owned()
 }

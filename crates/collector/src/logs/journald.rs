@@ -13,9 +13,10 @@ use model::{LogEvent, UnixMillis};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::config::JournaldConfig;
+use super::config::{JournaldConfig, Plan};
 use super::limit::Limits;
 use super::lines::Lines;
 use super::outbox::{Closed, Outbox};
@@ -44,7 +45,6 @@ const ATTRIBUTES: [(&str, &str); 6] = [
 
 #[derive(Debug)]
 pub(super) struct Journald {
-    pub(super) config: JournaldConfig,
     pub(super) cursor: Option<String>,
     pub(super) room: Room,
     pub(super) parser: Parser,
@@ -62,53 +62,81 @@ struct Entry {
 }
 
 impl Journald {
-    /// Reads until `stop` is cancelled or the delivery is gone.
-    pub(super) async fn run(mut self, mut outbox: Outbox, stop: CancellationToken) {
+    /// Reads what the plans say until `stop` is cancelled or the delivery is gone.
+    pub(super) async fn run(
+        mut self,
+        mut plans: watch::Receiver<Plan>,
+        mut outbox: Outbox,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let wanted = plans.borrow_and_update().journald.clone();
+            let is_changed = async {
+                // Without one who plans, it stays as it is.
+                if plans.wait_for(|plan| plan.journald != wanted).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = is_changed => {}
+                () = self.follow(wanted.as_ref(), &mut outbox), if wanted.is_some() => return,
+            }
+            if plans.borrow().journald.is_none() && self.cursor.take().is_some() {
+                // What is asked for anew begins anew.
+                outbox.mark(Bookmark { source: SOURCE.to_owned(), place: None });
+                if outbox.send().await.is_err() {
+                    return;
+                }
+            }
+        }
+        let now = UnixMillis::from(SystemTime::now());
+        outbox.add(&mut self.limits.last_notices(SOURCE, now, &outbox));
+        let _ = outbox.send().await;
+    }
+
+    /// Returns when the delivery is gone. What it holds when it is dropped is in `outbox`.
+    async fn follow(&mut self, wanted: Option<&JournaldConfig>, outbox: &mut Outbox) {
+        let Some(config) = wanted else { return };
         let mut retry = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
         let mut failures = 0;
-        let reading = async {
-            loop {
-                let before = self.cursor.clone();
-                let error = match self.start() {
-                    Ok(child) => match self.read(child, &mut outbox).await {
-                        Ok(error) => error,
-                        Err(Closed) => return,
-                    },
-                    Err(error) => error,
-                };
-                if self.cursor == before {
-                    failures += 1;
-                } else {
-                    failures = 0;
-                    retry.reset();
-                }
-                // Once: a machine without a journal is no news every minute.
-                if failures == 1 {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "the journal is not read; it is tried again"
-                    );
-                }
-                // Anything else than the cursor may be better at the next try.
-                let is_lost = failures >= FAILURES_MAX && error.to_string().contains("cursor");
-                if is_lost && self.cursor.take().is_some() {
-                    tracing::warn!(
-                        "where the journal goes on is not found in it; it is read from now on"
-                    );
-                }
-                tokio::time::sleep(retry.next()).await;
+        loop {
+            let before = self.cursor.clone();
+            let error = match self.start(config) {
+                Ok(child) => match self.read(config, child, outbox).await {
+                    Ok(error) => error,
+                    Err(Closed) => return,
+                },
+                Err(error) => error,
+            };
+            if self.cursor == before {
+                failures += 1;
+            } else {
+                failures = 0;
+                retry.reset();
             }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = reading => {}
+            // Once: a machine without a journal is no news every minute.
+            if failures == 1 {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the journal is not read; it is tried again"
+                );
+            }
+            // Anything else than the cursor may be better at the next try.
+            let is_lost = failures >= FAILURES_MAX && error.to_string().contains("cursor");
+            if is_lost && self.cursor.take().is_some() {
+                tracing::warn!(
+                    "where the journal goes on is not found in it; it is read from now on"
+                );
+            }
+            tokio::time::sleep(retry.next()).await;
         }
     }
 
-    fn start(&self) -> anyhow::Result<Child> {
-        let program = &self.config.program;
+    fn start(&self, config: &JournaldConfig) -> anyhow::Result<Child> {
+        let program = &config.program;
         Command::new(program)
-            .args(arguments(&self.config, self.cursor.as_deref()))
+            .args(arguments(config, self.cursor.as_deref()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -120,6 +148,7 @@ impl Journald {
     /// Reads until the program ends; then says why.
     async fn read(
         &mut self,
+        config: &JournaldConfig,
         mut child: Child,
         outbox: &mut Outbox,
     ) -> Result<anyhow::Error, Closed> {
@@ -183,11 +212,7 @@ impl Journald {
         }
         let status = child.wait().await;
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        Ok(anyhow::anyhow!(
-            "{} ended with {status}: {}",
-            self.config.program.display(),
-            said.trim()
-        ))
+        Ok(anyhow::anyhow!("{} ended with {status}: {}", config.program.display(), said.trim()))
     }
 }
 
@@ -344,15 +369,15 @@ mod tests {
         let stats = Arc::new(CollectorStats::default());
         let room = Room { spool_bytes_max: u64::MAX, stats: Arc::clone(&stats) };
         let (sender, mut batches) = mpsc::channel(4);
+        let (_plans, planned) = watch::channel(Plan { sections: vec![], journald: Some(config) });
         let journald = Journald {
-            config,
             cursor: Some("s=a;i=0".to_owned()),
             room,
             parser: parser(),
             limits: Limits::new(0),
         };
         let stop = CancellationToken::new();
-        let running = tokio::spawn(journald.run(Outbox::new(sender, stats), stop.clone()));
+        let running = tokio::spawn(journald.run(planned, Outbox::new(sender, stats), stop.clone()));
         let (mut bodies, mut place) = (Vec::new(), None);
         while bodies.len() < 5 {
             let batch = tokio::time::timeout(Duration::from_secs(60), batches.recv()).await;
@@ -365,6 +390,71 @@ mod tests {
         let expected =
             Bookmark { source: "journald".to_owned(), place: Some("s=a;i=5".to_owned()) };
         assert_eq!(place, Some(expected));
+        stop.cancel();
+        running.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn what_was_dropped_in_the_last_second_is_told_at_the_end() {
+        let stats = Arc::new(CollectorStats::default());
+        let room = Room { spool_bytes_max: u64::MAX, stats: Arc::clone(&stats) };
+        let (sender, mut batches) = mpsc::channel(4);
+        let outbox = Outbox::new(sender, Arc::clone(&stats));
+        let mut limits = Limits::new(1);
+        let mut loud = |events| (0..events).filter(|_| !limits.admits("loud", NOW)).count();
+        assert_eq!(loud(15), 5);
+        let told = limits.notices(SOURCE, (Instant::now(), NOW), &outbox);
+        assert_eq!(told.len(), 1);
+        let mut loud = |events| (0..events).filter(|_| !limits.admits("loud", NOW)).count();
+        assert_eq!(loud(7), 7);
+        let (_plans, planned) = watch::channel(Plan { sections: vec![], journald: None });
+        let journald = Journald { cursor: None, room, parser: parser(), limits };
+        let stop = CancellationToken::new();
+        stop.cancel();
+        journald.run(planned, outbox, stop).await;
+        let events = batches.recv().await.expect("told").events;
+        assert!(events[0].body.starts_with("7 log events were dropped here"), "{events:?}");
+        assert_eq!(stats.log_dropped(), 12);
+    }
+
+    #[tokio::test]
+    async fn units_change_while_it_runs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = |units: &[&str]| JournaldConfig {
+            program: program(dir.path()),
+            units: units.iter().map(|unit| (*unit).to_owned()).collect(),
+            ..JournaldConfig::default()
+        };
+        let stats = Arc::new(CollectorStats::default());
+        let room = Room { spool_bytes_max: u64::MAX, stats: Arc::clone(&stats) };
+        let (sender, mut batches) = mpsc::channel(64);
+        let plan = |journald| Plan { sections: vec![], journald };
+        let (plans, planned) = watch::channel(plan(None));
+        let journald = Journald {
+            cursor: Some("s=a;i=0".to_owned()),
+            room,
+            parser: parser(),
+            limits: Limits::new(0),
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(journald.run(planned, Outbox::new(sender, stats), stop.clone()));
+        plans.send_replace(plan(Some(config(&["ssh.service"]))));
+        let mut bodies = Vec::new();
+        while bodies.len() < 5 {
+            let batch = tokio::time::timeout(Duration::from_secs(60), batches.recv()).await;
+            let batch = batch.expect("in time").expect("it runs");
+            bodies.extend(batch.events.into_iter().map(|event| event.body));
+        }
+        plans.send_replace(plan(None));
+        let forgotten = Bookmark { source: SOURCE.to_owned(), place: None };
+        loop {
+            let batch = tokio::time::timeout(Duration::from_secs(60), batches.recv()).await;
+            let batch = batch.expect("in time").expect("it runs");
+            if batch.bookmarks == [forgotten.clone()] {
+                assert_eq!(batch.events, []);
+                break;
+            }
+        }
         stop.cancel();
         running.await.expect("it ends");
     }

@@ -156,19 +156,29 @@ impl Limits {
         now: (Instant, UnixMillis),
         outbox: &Outbox,
     ) -> Vec<LogEvent> {
+        match self.is_exceeded() && self.teller.is_due(now.0) {
+            true => self.last_notices(source, now.1, outbox),
+            false => Vec::new(),
+        }
+    }
+
+    /// As [`Limits::notices`], for when there is no later.
+    pub(super) fn last_notices(
+        &mut self,
+        source: &'static str,
+        now: UnixMillis,
+        outbox: &Outbox,
+    ) -> Vec<LogEvent> {
         let why = Limit::new(self.per_second).why();
         let notice = |(service, dropped): (String, u64)| {
             outbox.add_dropped(dropped);
             let known = Known { service: Some(service), source, ..Known::default() };
-            notice(&known, dropped, &why, now.1)
+            notice(&known, dropped, &why, now)
         };
-        self.take_dropped(now.0).into_iter().map(notice).collect()
+        self.take_dropped().into_iter().map(notice).collect()
     }
 
-    fn take_dropped(&mut self, now: Instant) -> Vec<(String, u64)> {
-        if !self.is_exceeded() || !self.teller.is_due(now) {
-            return Vec::new();
-        }
+    fn take_dropped(&mut self) -> Vec<(String, u64)> {
         let services = self.services.iter_mut();
         let dropped = services.map(|(name, (_, limit))| (name.clone(), limit.take_dropped()));
         dropped.filter(|(_, dropped)| *dropped > 0).collect()
@@ -194,6 +204,8 @@ pub(super) fn notice(known: &Known, dropped: u64, why: &str, now: UnixMillis) ->
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn admitted(limit: &mut Limit, events: u32) -> u32 {
@@ -241,10 +253,19 @@ mod tests {
         assert!(limits.admits("set back", at(-599_000)), "the clock goes on from where it was set");
         let now = Instant::now();
         assert!(limits.services.remove("set back").is_some());
-        assert_eq!(limits.take_dropped(now), [("loud".to_owned(), 41)]);
-        assert!(!limits.admits("loud", at(1_000)));
-        assert_eq!(limits.take_dropped(now), [], "not each time");
-        assert_eq!(limits.take_dropped(now + TELL_EVERY), [("loud".to_owned(), 1)]);
+        let outbox = Outbox::new(tokio::sync::mpsc::channel(1).0, Arc::default());
+        let mut told = |now: Instant| -> Vec<String> {
+            let notices = limits.notices("test", (now, at(0)), &outbox);
+            assert!(limits.admits("quiet", at(0)));
+            assert!(!limits.admits("loud", at(1_000)));
+            notices.into_iter().map(|event| event.body).collect()
+        };
+        let why = "dropped here: they came faster than 1 a second";
+        assert_eq!(told(now), [format!("41 log events were {why}")]);
+        assert_eq!(told(now), Vec::<String>::new(), "not each time");
+        assert_eq!(told(now + TELL_EVERY), [format!("2 log events were {why}")]);
+        let last = limits.last_notices("test", at(0), &outbox);
+        assert_eq!(last[0].body, format!("1 log event was {why}"), "at the end, at once");
     }
 
     #[test]

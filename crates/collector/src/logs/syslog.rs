@@ -154,7 +154,10 @@ impl Syslog {
             }
             next = pieces.recv().await.map(Piece::into_iter);
         }
+        entry.teller = Teller::default();
         let _ = entry.settle(&mut outbox);
+        let now = UnixMillis::from(SystemTime::now());
+        outbox.add(&mut entry.limits.last_notices(SOURCE, now, &outbox));
         let _ = outbox.send().await;
     }
 }

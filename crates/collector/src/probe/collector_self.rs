@@ -5,7 +5,8 @@ use std::sync::Arc;
 use model::metric::{
     ACK_LATENCY, COLLECTOR_CPU_TIME, COLLECTOR_MEMORY_USAGE, COLLECTOR_TICK_DURATION,
     COLLECTOR_TICKS_MISSED, ITEMS_REJECTED, LOG_EVENTS_DROPPED, LOG_EVENTS_READ, LOG_FILES,
-    PROBE_FAILING, PUSH_REFUSED, PUSH_SERIES, SPOOL_DROPPED, SPOOL_ITEMS, SPOOL_USAGE,
+    LOG_SOURCES_REFUSED, PROBE_FAILING, PUSH_REFUSED, PUSH_SERIES, SPOOL_DROPPED, SPOOL_ITEMS,
+    SPOOL_USAGE,
 };
 
 use super::quantise::{seconds, short_seconds};
@@ -45,6 +46,7 @@ impl Probe for CollectorSelf {
         sheet.put(&LOG_EVENTS_READ, [], stats.log_events() as f64);
         sheet.put(&LOG_EVENTS_DROPPED, [], stats.log_dropped() as f64);
         sheet.put(&LOG_FILES, [], stats.log_files() as f64);
+        sheet.put(&LOG_SOURCES_REFUSED, [], stats.log_sources_refused() as f64);
         sheet.put(&PUSH_SERIES, [], stats.push_series() as f64);
         sheet.put(&PUSH_REFUSED, [], stats.push_refused() as f64);
         for (probe, failing) in self.vitals.failing() {

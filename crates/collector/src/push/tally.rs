@@ -18,8 +18,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(300);
 const WINDOW: Duration = Duration::from_secs(10);
 /// Values of one distribution and window that quantiles are made of; of more, a random choice.
 const VALUES_MAX: usize = 1_000;
-/// Members of one set and window that are told apart.
+/// Members of one set and window that are told apart, and of all sets together.
 const MEMBERS_MAX: usize = 10_000;
+const MEMBERS_IN_ALL_MAX: usize = 100_000;
 /// Series of one layout: a new name changes a small layout, not all.
 const LAYOUT_MAX: usize = 128;
 /// Between two changes of layouts. The server counts the series of every layout that was used in the last
@@ -40,6 +41,8 @@ pub(super) struct Tally {
     reshaped_at: Option<Instant>,
     distributions: HashMap<Name, Distribution>,
     sets: HashMap<Name, HashSet<u64>>,
+    /// Of all sets.
+    members: usize,
     window_began: Instant,
     refused: u64,
     random: u64,
@@ -81,6 +84,7 @@ impl Tally {
             reshaped_at: None,
             distributions: HashMap::new(),
             sets: HashMap::new(),
+            members: 0,
             window_began: now,
             refused: 0,
             random: 0x9e37_79b9_7f4a_7c15,
@@ -165,8 +169,8 @@ impl Tally {
         let mut hasher = DefaultHasher::new();
         member.hash(&mut hasher);
         let members = self.sets.entry(name).or_default();
-        if members.len() < MEMBERS_MAX {
-            members.insert(hasher.finish());
+        if members.len() < MEMBERS_MAX && self.members < MEMBERS_IN_ALL_MAX {
+            self.members += usize::from(members.insert(hasher.finish()));
         } else {
             self.refused += u64::from(!members.contains(&hasher.finish()));
         }
@@ -243,6 +247,7 @@ impl Tally {
             !std::mem::take(members).is_empty()
         });
         self.sets = sets;
+        self.members = 0;
     }
 
     /// Takes in what is new and lets go of what is old, now and then: at most one layout changes; others
@@ -486,5 +491,28 @@ mod tests {
         tally.member(name(), "eve", start + WINDOW);
         assert_eq!(values(&tally.frames(TIME, start + WINDOW * 2))["users"], 1.0);
         assert_eq!(values(&tally.frames(TIME, start + WINDOW * 3))["users"], 0.0);
+    }
+
+    #[test]
+    fn all_sets_together_have_a_bound_and_what_is_beyond_is_counted() {
+        let start = Instant::now();
+        let mut tally = Tally::new(100, start);
+        let fill = |tally: &mut Tally, sets: usize| {
+            for set in 0..sets {
+                let name: Box<str> = format!("users.{set}").into();
+                (0..MEMBERS_MAX + 5).for_each(|member| {
+                    tally.member((name.clone(), Labels::empty()), &member.to_string(), start);
+                });
+            }
+        };
+        fill(&mut tally, 9);
+        assert_eq!(tally.take_refused(), 9 * 5, "of each set");
+        fill(&mut tally, 12);
+        let refused = 12 * (MEMBERS_MAX + 5) - MEMBERS_IN_ALL_MAX;
+        assert_eq!(tally.take_refused(), refused as u64, "of all");
+        let values = values(&tally.frames(TIME, start + WINDOW));
+        assert_eq!(values.values().sum::<f64>(), MEMBERS_IN_ALL_MAX as f64);
+        fill(&mut tally, 1);
+        assert_eq!(tally.take_refused(), 5, "a window later there is room again");
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Container {
-    pub(super) id: String,
+pub(in crate::logs) struct Container {
+    pub(in crate::logs) id: String,
     /// The engine's name for it; the beginning of its id when that is not known.
-    pub(super) name: String,
+    pub(in crate::logs) name: String,
 }
 
 /// What Docker keeps beside the log.
@@ -19,7 +19,7 @@ struct Docker {
 }
 
 /// The container that writes `path`: its directory has the id as its name, with Podman one level up.
-pub(super) fn of(path: &Path) -> Container {
+pub(in crate::logs) fn of(path: &Path) -> Container {
     let names = path.ancestors().skip(1).filter_map(|dir| dir.file_name()?.to_str());
     let is_id = |name: &&str| name.len() >= 12 && name.bytes().all(|b| b.is_ascii_hexdigit());
     let id = names.take(2).find(is_id).unwrap_or_default().to_owned();

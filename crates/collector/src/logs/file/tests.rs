@@ -58,7 +58,7 @@ impl Desk {
     fn start(&mut self) {
         let stats = Arc::new(CollectorStats::default());
         let files = FilesConfig { include: self.include.clone(), ..FilesConfig::default() };
-        let section = Section { files, of_containers: self.of_containers };
+        let section = Section { files, of_containers: self.of_containers, gate: Gate::Open };
         let setup = Setup {
             files: vec![section],
             places: self.places.clone(),
@@ -96,6 +96,19 @@ impl Desk {
         if self.kills {
             self.kill();
         }
+    }
+
+    /// Reads what these globs lead to from now on, as it runs.
+    fn change(&mut self, globs: &[&str]) {
+        let include = |glob: &&str| vec![format!("{}/{glob}", self.dir.path().display())];
+        let sections = globs.iter().map(|glob| Section {
+            files: FilesConfig { include: include(glob), ..FilesConfig::default() },
+            of_containers: false,
+            gate: Gate::Paths(vec!["/**".to_owned()]),
+        });
+        let sections = sections.collect();
+        let (files, outbox, _) = self.reading.as_mut().expect("it runs");
+        files.change(sections, outbox);
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -187,6 +200,28 @@ fn a_file_that_was_there_before_is_read_from_now_on() {
     desk.look();
     desk.write_to("app.log", 2);
     desk.kill();
+    desk.check();
+}
+
+#[test]
+fn what_is_read_changes_while_it_runs() {
+    let mut desk = Desk::new(&["app.log"], false);
+    desk.write_to("app.log", 3);
+    desk.look();
+    // Another glob that leads to it: it goes on where it was.
+    desk.write_to("app.log", 3);
+    desk.change(&["*.log"]);
+    desk.look();
+    assert_eq!(desk.lines.len(), 6);
+    // No longer wanted: that ends at once, and its place is forgotten.
+    desk.change(&["other.log"]);
+    fs::write(desk.at("app.log"), "not read\n").expect("written");
+    desk.look();
+    assert!(!desk.places.keys().any(|source| source.starts_with("file:")), "{:?}", desk.places);
+    // Wanted again: from now on.
+    desk.change(&["other.log", "app.log"]);
+    desk.look();
+    desk.write_to("app.log", 3);
     desk.check();
 }
 
