@@ -212,7 +212,8 @@ impl Files {
         let (file, id) = find::beside(&followed.path, |file, id| {
             !is_followed(id) && place.mark.offset > 0 && place.is_in(file)
         })?;
-        let found = Found { path: followed.path.clone(), file, id, section: followed.section };
+        let (path, section) = (followed.path.clone(), followed.section);
+        let found = Found { path, file, id, section, is_rotated: true };
         let mut archive = self.follow(found, place.mark, now, true);
         archive.after = followed.after;
         Some(archive)
@@ -233,7 +234,7 @@ impl Files {
                     Ok((file, id)) if found.iter().all(|known| known.id != id) => {
                         self.refused.remove(&path);
                         if gate.admits(&path, &file) {
-                            found.push(Found { path, file, id, section });
+                            found.push(Found { path, file, id, section, is_rotated: false });
                         }
                     }
                     Ok(_) => {}
@@ -253,6 +254,7 @@ impl Files {
             self.find_again(&found, now, outbox);
         }
         let listed: Vec<FileId> = found.iter().map(|found| found.id).collect();
+        self.older_first(&mut found);
         for found in found {
             let path = &found.path;
             if self.followed.iter().any(|followed| followed.id == found.id) {
@@ -275,6 +277,24 @@ impl Files {
                 outbox.mark(Bookmark { source: id.source(), place: None });
             }
         }
+    }
+
+    /// What was read under another name before the start was rotated away from there: it has that name still, and
+    /// its lines come before those of what has the name now.
+    fn older_first(&self, found: &mut [Found]) {
+        for found in found.iter_mut() {
+            let known = self.places.get(&found.id).filter(|place| place.is_in(&found.file));
+            if let Some(place) = known
+                && place.path != found.path
+            {
+                found.path.clone_from(&place.path);
+                found.is_rotated = true;
+            }
+        }
+        let modified = |found: &Found| found.file.metadata().and_then(|m| m.modified()).ok();
+        found.sort_by_cached_key(|found| {
+            (!found.is_rotated, found.is_rotated.then(|| modified(found)))
+        });
     }
 
     /// Keeps which globs are in use. One that is so no more begins anew when it comes again.
@@ -372,7 +392,7 @@ impl Files {
         outbox: &mut Outbox,
     ) {
         let Some(section) = self.section_of(path, &file) else { return };
-        let found = Found { path: path.to_owned(), file, id, section };
+        let found = Found { path: path.to_owned(), file, id, section, is_rotated: true };
         let followed = self.follow(found, mark, now, true);
         outbox.mark(followed.bookmark());
         self.followed.push(followed);
@@ -389,7 +409,7 @@ impl Files {
 
     /// Decides where to start in a file that is new to us.
     fn discover(&mut self, found: Found, now: Instant, outbox: &mut Outbox) {
-        let Found { path, file, id, section } = &found;
+        let Found { path, file, id, section, .. } = &found;
         let id = *id;
         let known = self.places.get(&id).filter(|place| place.is_in(file)).cloned();
         // Device numbers may change when a machine starts.
@@ -510,6 +530,8 @@ struct Found {
     id: FileId,
     /// Which of the configured files it is.
     section: usize,
+    /// It had another name when it was read before.
+    is_rotated: bool,
 }
 
 fn reader_of(section: &Section, path: &Path, mark: Mark) -> Reader {

@@ -58,7 +58,7 @@ struct Seen {
 impl Followed {
     /// Goes on where `reader` does.
     pub(super) fn new(found: Found, reader: Reader, now: Instant) -> Self {
-        let Found { path, file, id, section } = found;
+        let Found { path, file, id, section, .. } = found;
         let offset = reader.offset();
         let mut head = vec![0; HEAD_BYTES_MAX.min(offset as usize)];
         let read = file.read_at(&mut head, 0).unwrap_or(0);

@@ -80,22 +80,28 @@ impl Desk {
     fn look(&mut self) {
         for _ in 0..3 {
             self.now += SCAN_EVERY;
-            let (files, outbox, batches) = self.reading.as_mut().expect("it runs");
-            while files.look(outbox, self.now).expect("taken") {}
-            while let Ok(batch) = batches.try_recv() {
-                self.services.extend(batch.events.iter().map(|event| event.service.clone()));
-                self.lines.extend(batch.events.into_iter().map(|event| event.body));
-                for Bookmark { source, place } in batch.bookmarks {
-                    match place {
-                        Some(place) => self.places.insert(source, place),
-                        None => self.places.remove(&source),
-                    };
-                }
-            }
+            while self.glance() {}
         }
         if self.kills {
             self.kill();
         }
+    }
+
+    /// One look, whatever it finds to do. True when there is more.
+    fn glance(&mut self) -> bool {
+        let (files, outbox, batches) = self.reading.as_mut().expect("it runs");
+        let more = files.look(outbox, self.now).expect("taken");
+        while let Ok(batch) = batches.try_recv() {
+            self.services.extend(batch.events.iter().map(|event| event.service.clone()));
+            self.lines.extend(batch.events.into_iter().map(|event| event.body));
+            for Bookmark { source, place } in batch.bookmarks {
+                match place {
+                    Some(place) => self.places.insert(source, place),
+                    None => self.places.remove(&source),
+                };
+            }
+        }
+        more
     }
 
     /// Reads what these globs lead to from now on, as it runs.
@@ -283,6 +289,22 @@ fn what_was_copied_and_truncated_is_read_in_the_copy() {
             }
             desk.write_to("app.log", 5);
         });
+    }
+}
+
+#[test]
+fn a_copy_comes_before_what_was_written_after_it_whenever_the_reader_is_killed() {
+    for glances in 0..5 {
+        let mut desk = Desk::new(&["app.log*"], false);
+        desk.write_to("app.log", 20);
+        desk.look();
+        desk.kill();
+        desk.write_to("app.log", 40);
+        desk.copy_and_truncate("app.log", "app.log-20261101");
+        desk.write_to("app.log", 20);
+        (0..glances).for_each(|_| drop(desk.glance()));
+        desk.kill();
+        desk.check();
     }
 }
 
