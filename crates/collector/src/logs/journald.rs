@@ -334,6 +334,39 @@ mod tests {
         assert_eq!(entries[3].event.attributes.get("password"), "***");
     }
 
+    /// Entries of systemd 252 on Debian 12, as its `journalctl` wrote them.
+    #[test]
+    fn what_the_journal_of_debian_holds_is_understood() {
+        let recorded = include_str!("../../tests/fixtures/journal.jsonl");
+        let now = UnixMillis(1_795_845_150_000);
+        let entries = recorded.lines().map(|line| entry(line.as_bytes(), &parser(), now));
+        let entries: Vec<_> = entries.map(|entry| entry.expect("whole")).collect();
+        let shown = entries.iter().map(|Entry { event, .. }| {
+            let age = now.0 - event.time.0;
+            format!("{age} {} {} | {}", event.severity.number(), event.service, event.body)
+        });
+        let shown: Vec<_> = shown.collect();
+        assert_eq!(
+            shown,
+            [
+                "7180 9 kernel | EXT4-fs (vda): mounted filesystem 00000000-0000-0000-0000-000000000000 r/w without journal. Quota mode: none.",
+                "5233 9 sshd | Accepted publickey for deploy from 10.1.2.3 port 50512 ssh2",
+                "5232 17 postgres | could not open file \"base/1\": No space left on device",
+                "4729 17 shop | payment failed",
+                "4729 17 python3 | Traceback (most recent call last):\n  File \"/srv/app.py\", line 7, in <module>\n    main()\nValueError: no stock",
+                "4729 13 raw | bytes \u{fffd}\u{fffd} and nul ␀ here",
+                "4729 13 web-1 | container says warn",
+                "4729 18 page | red <script>alert(1)</script>",
+                "4729 9 empty | ",
+                "4729 9 none | ",
+            ]
+        );
+        assert_eq!(entries[3].event.attributes.get("order"), "17");
+        assert_eq!(entries[3].event.attributes.get("password"), "***");
+        assert_eq!(entries[6].event.attributes.get("container.id").len(), 64);
+        assert!(entries.iter().all(|entry| entry.cursor.starts_with("s=")));
+    }
+
     #[test]
     fn the_cursor_decides_where_it_starts() {
         let config = JournaldConfig {

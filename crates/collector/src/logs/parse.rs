@@ -127,12 +127,14 @@ impl Parser {
         let mut found = Found::default();
         for (name, value) in pairs {
             match name.as_str() {
-                "msg" | "message" | "MESSAGE" | "event" | "body" | "log"
+                "msg" | "message" | "MESSAGE" | "event" | "body" | "log" | "short_message"
+                | "fields.message"
                     if found.body.is_none() =>
                 {
                     found.body = Some(value);
                 }
                 "time" | "ts" | "timestamp" | "@timestamp" | "datetime" | "date" | "t"
+                | "t.$date"
                     if found.time.is_none() =>
                 {
                     found.time = time::from_field(&value, &self.zone)
@@ -155,7 +157,10 @@ impl Parser {
                 "severity_number" | "severityNumber" if found.severity.is_none() => {
                     found.severity = value.parse().ok().and_then(Severity::new);
                 }
-                "service" | "service.name" | "app" | "application" if found.service.is_none() => {
+                // Some routers say by that name how long it took.
+                "service" | "service.name" | "app" | "application"
+                    if found.service.is_none() && !is_duration(&value) =>
+                {
                     found.service = Some(value);
                 }
                 _ => found.attributes.push((name, value)),
@@ -290,5 +295,12 @@ pub(super) fn is_label_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= limits::LABEL_NAME_BYTES_MAX && name.bytes().all(is_part)
 }
 
+fn is_duration(text: &str) -> bool {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    unit.len() < text.len() && matches!(unit, "ns" | "us" | "µs" | "ms" | "s" | "")
+}
+
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod tests;
