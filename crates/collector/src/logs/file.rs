@@ -285,6 +285,7 @@ impl Files {
         for found in found.iter_mut() {
             let known = self.places.get(&found.id).filter(|place| place.is_in(&found.file));
             if let Some(place) = known
+                && place.mark.offset > 0
                 && place.path != found.path
             {
                 found.path.clone_from(&place.path);
@@ -340,15 +341,15 @@ impl Files {
             if current.is_some_and(|found| place.is_in(&found.file)) {
                 continue;
             }
-            let is_new = |other: FileId| {
+            let is_new = |file: &File, other: FileId| {
                 place.mark.offset > 0
-                    && !self.places.contains_key(&other)
+                    && !self.was_read(file, other)
                     && again.iter().all(|(_, _, _, known)| *known != other)
             };
             let renamed =
                 find::beside(&place.path, |file, other| other == *id && place.is_in(file));
             let archive = renamed.or_else(|| {
-                find::beside(&place.path, |file, other| is_new(other) && place.is_in(file))
+                find::beside(&place.path, |file, other| is_new(file, other) && place.is_in(file))
             });
             again.extend(archive.map(|(file, other)| (*id, place.clone(), file, other)));
         }
@@ -358,6 +359,12 @@ impl Files {
             outbox.mark(Bookmark { source: id.source(), place: None });
             self.follow_again(&place.path, (file, other), place.mark, now, outbox);
         }
+    }
+
+    /// Whether it is this file that has a place from before the start: the number of one that was deleted meanwhile
+    /// may be that of another now.
+    fn was_read(&self, file: &File, id: FileId) -> bool {
+        self.places.get(&id).is_some_and(|place| place.mark.offset > 0 && place.is_in(file))
     }
 
     /// What was rotated in and out at `path` since its last file, without being seen there.
@@ -372,7 +379,7 @@ impl Files {
         let place = last.place();
         let is_new = |file: &File, id: FileId| {
             !listed.contains(&id)
-                && !self.places.contains_key(&id)
+                && !self.was_read(file, id)
                 && self.followed.iter().all(|other| other.id != id)
                 && (place.mark.offset == 0 || !place.is_in(file))
         };
@@ -393,6 +400,7 @@ impl Files {
     ) {
         let Some(section) = self.section_of(path, &file) else { return };
         let found = Found { path: path.to_owned(), file, id, section, is_rotated: true };
+        self.places.remove(&id);
         let followed = self.follow(found, mark, now, true);
         outbox.mark(followed.bookmark());
         self.followed.push(followed);

@@ -116,3 +116,64 @@ async fn what_otlp_answered_for_survives_a_collector_that_is_killed_at_once() {
     })
     .await;
 }
+
+/// Whatever is written, by mistake or on purpose: kept, or cut with a mark; never lost, never executed.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_lines_are_kept_as_text() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = dir.path().join("evil.log");
+    let nested = format!("{}1{}", r#"{"a":"#.repeat(20_000), "}".repeat(20_000));
+    // Each has a word of its own by which it is found.
+    let lines: [(&str, Vec<u8>); 10] = [
+        ("utf8", b"utf8 \xff\xfe\xc0\xaf broken".to_vec()),
+        ("nul", b"nul \0\0 bytes".to_vec()),
+        ("endless", [&b"endless "[..], &vec![b'x'; 10 * 1024 * 1024]].concat()),
+        ("colours", b"\x1b[31;1mcolours\x1b[0m \x1b]0;title\x07 \x1b[2J".to_vec()),
+        ("markup", b"<script>alert('markup')</script><img src=x onerror=alert(1)>".to_vec()),
+        ("controls", b"controls \x01\x02\x7f\xc2\x9b \xe2\x80\xae reversed".to_vec()),
+        ("forged", br#"{"msg":"forged","service":"<b>bank</b>","level":"FATAL","__proto__":{"x":1},"muster.log.dropped":"9"}"#.to_vec()),
+        ("deep", format!("deep {nested}").into_bytes()),
+        ("decade", br#"{"time":"2016-11-28T00:00:00Z","msg":"decade before"}"#.to_vec()),
+        ("future", b"2036-11-28T00:00:00Z ERROR future".to_vec()),
+    ];
+    let mut text = Vec::new();
+    for (_, line) in &lines {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    std::fs::write(&log, text).expect("written");
+    let config = dir.path().join("muster.toml");
+    let settings =
+        format!("[[collector.logs.files]]\ninclude = [{log:?}]\nstart = \"beginning\"\n");
+    std::fs::write(&config, settings).expect("written");
+    let config = config.display().to_string();
+    let mut cluster = Cluster::start("up", &[("MUSTER_CONFIG", &config)]).await;
+    let channel = cluster.channel().await;
+    let entries = eventually(PATIENCE, || {
+        let channel = channel.clone();
+        async move {
+            let entries = logged(channel, "").await;
+            let found = entries.len();
+            (found >= 10).then_some(entries).ok_or_else(|| format!("{found} of 10 lines"))
+        }
+    })
+    .await;
+    assert_eq!(entries.len(), lines.len());
+    for (word, line) in &lines {
+        let found = logged(channel.clone(), word).await;
+        let [entry] = found.as_slice() else { panic!("{word}: {} events", found.len()) };
+        assert_eq!(entry.body_truncated, line.len() > 64 * 1024, "{word}");
+        let is_plain = |text: &str| !text.chars().any(|c| c.is_control() && !"\n\t".contains(c));
+        assert!(is_plain(&entry.body) && is_plain(&entry.service), "{word}: {:?}", entry.body);
+        // The clock of the line is not believed.
+        let age = std::time::SystemTime::now()
+            .duration_since(entry.time.and_then(|time| time.try_into().ok()).expect("a time"));
+        assert!(age.is_ok_and(|age| age < PATIENCE * 4), "{word}: {:?}", entry.time);
+        let (status, page) = cluster.get(&format!("/logs?q={word}")).await;
+        assert_eq!(status, 200, "{word}");
+        for executed in ["<script>alert", "<img src=x", "<b>bank"] {
+            assert!(!page.contains(executed), "{word}: {executed}");
+        }
+    }
+    assert!(cluster.server.is_running());
+}

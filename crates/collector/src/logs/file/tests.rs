@@ -450,6 +450,32 @@ fn rotation_while_nobody_looks_costs_nothing() {
 }
 
 #[test]
+fn a_file_with_the_number_of_one_that_was_deleted_is_read_when_it_is_rotated_while_nobody_looks() {
+    let mut desk = Desk::new(&["app.log", "gone/*.log"], false);
+    fs::create_dir(desk.at("gone")).expect("made");
+    desk.write_to("gone/other.log", 5);
+    desk.look();
+    desk.write_to("app.log", 5);
+    desk.look();
+    let stale = desk.places.iter().find(|(_, place)| place.contains("gone")).expect("a place");
+    let stale = stale.1.clone();
+    fs::remove_file(desk.at("gone/other.log")).expect("deleted");
+    desk.wait_for_tick();
+    desk.rename("app.log", "app.log.1");
+    desk.write_to("app.log", 5);
+    let metadata = fs::metadata(desk.at("app.log")).expect("there");
+    desk.rename("app.log", "app.log.2");
+    desk.write_to("app.log", 5);
+    desk.places.insert(FileId::of(&metadata).source(), stale);
+    // Killed once before anything of it is read, too.
+    for glances in [1, 0] {
+        desk.kill();
+        (0..glances).for_each(|_| drop(desk.glance()));
+    }
+    desk.check();
+}
+
+#[test]
 fn a_file_that_is_rotated_before_it_was_seen_is_read() {
     story(&["*.log"], |desk| {
         desk.write_to("app.log", 5);
