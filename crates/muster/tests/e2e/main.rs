@@ -20,6 +20,7 @@ mod random;
 mod readme;
 mod reload;
 mod removal;
+mod rotation;
 mod stopping;
 mod systemd;
 mod tls;
