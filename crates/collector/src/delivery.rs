@@ -210,10 +210,15 @@ impl Delivery {
         let settings = Settings::from_proto(settings, own_interval);
         self.settings.send_if_modified(|current| {
             let changed = *current != settings;
-            if changed {
+            // To ask for nothing is no news after nobody was heard.
+            let asks = |settings: &Settings| Settings {
+                log_sources: Some(settings.log_sources.clone().unwrap_or_default()),
+                ..settings.clone()
+            };
+            if asks(current) != asks(&settings) {
                 tracing::info!(?settings, "the aggregator changed the settings");
-                *current = settings;
             }
+            *current = settings;
             changed
         });
     }
