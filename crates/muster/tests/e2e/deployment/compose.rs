@@ -122,7 +122,10 @@ fn filled(text: &str) -> String {
 fn every_service_is_checked_bounded_and_without_rights_that_it_does_not_need() {
     for service in services() {
         let name = &service.name;
-        assert_eq!(service.text("restart"), Some("unless-stopped"), "{name}");
+        // Does its work once and ends.
+        let is_migration = name == "migrate";
+        let restart = if is_migration { "no" } else { "unless-stopped" };
+        assert_eq!(service.text("restart"), Some(restart), "{name}");
         assert_eq!(service.yaml["read_only"].as_bool(), Some(true), "{name}");
         assert_eq!(service.list("cap_drop"), ["ALL"], "{name}");
         assert!(service.list("security_opt").contains(&"no-new-privileges:true".into()), "{name}");
@@ -133,7 +136,8 @@ fn every_service_is_checked_bounded_and_without_rights_that_it_does_not_need() {
         // The one that watches the host, and listens on nothing.
         let is_collector = name == "collector";
         assert_eq!(service.text("user") == Some("root"), is_collector, "{name}");
-        assert_eq!(service.yaml["healthcheck"].is_badvalue(), is_collector, "{name}");
+        let is_unchecked = is_collector || is_migration;
+        assert_eq!(service.yaml["healthcheck"].is_badvalue(), is_unchecked, "{name}");
         assert_eq!(service.text("network_mode").is_some(), is_collector, "{name}");
         assert_eq!(
             service.list("ports").is_empty(),
@@ -162,8 +166,17 @@ fn every_command_flag_variable_and_setting_exists() {
             assert!(args.contains(&format!("http://127.0.0.1:{port}").as_str()), "{words:?}");
         }
     }
-    let expected = ["aggregator", "alerts", "gateway", "muster-collector"];
+    let expected = ["aggregator", "alerts", "gateway", "migrate", "muster-collector"];
     assert!(expected.iter().all(|role| ours.contains(*role)), "{ours:?}");
+}
+
+#[test]
+fn aggregators_start_on_a_schema_that_is_up_to_date() {
+    let services = services();
+    for aggregator in services.iter().filter(|s| s.list("command") == ["aggregator"]) {
+        let how = aggregator.yaml["depends_on"]["migrate"]["condition"].as_str();
+        assert_eq!(how, Some("service_completed_successfully"), "{}", aggregator.name);
+    }
 }
 
 #[test]
