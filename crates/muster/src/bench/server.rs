@@ -15,20 +15,25 @@ pub(super) struct Used {
     pub(super) resident_bytes: u64,
 }
 
-/// Share of a core below which a server counts as quiet, and how long it must be.
+/// Share of a core below which a server counts as quiet, and how long it must be, looked at in steps: what a server
+/// puts off it may take up a while after the load. Muster closes an hour that something came late into half a minute
+/// later, and looks for work every quarter of a minute.
 const QUIET_SHARE: f64 = 0.05;
-const QUIET_FOR: Duration = Duration::from_secs(5);
-const QUIET_AFTER_MAX: Duration = Duration::from_secs(180);
+const QUIET_FOR: Duration = Duration::from_secs(50);
+const QUIET_STEP: Duration = Duration::from_secs(5);
+const QUIET_AFTER_MAX: Duration = Duration::from_secs(240);
 
 /// Waits until the server has done what it put off, as far as it ever is idle.
 pub(super) async fn quiet(pids: &[u32]) -> Result<Used> {
     let asked = Instant::now();
     let mut before = used(pids)?;
+    let mut quiet = Duration::ZERO;
     loop {
-        tokio::time::sleep(QUIET_FOR).await;
+        tokio::time::sleep(QUIET_STEP).await;
         let now = used(pids)?;
-        let share = (now.cpu_seconds - before.cpu_seconds) / QUIET_FOR.as_secs_f64();
-        if share < QUIET_SHARE || asked.elapsed() > QUIET_AFTER_MAX {
+        let share = (now.cpu_seconds - before.cpu_seconds) / QUIET_STEP.as_secs_f64();
+        quiet = if share < QUIET_SHARE { quiet + QUIET_STEP } else { Duration::ZERO };
+        if quiet >= QUIET_FOR || asked.elapsed() > QUIET_AFTER_MAX {
             return Ok(now);
         }
         before = now;
