@@ -17,6 +17,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "logs", include_str!("../../../../migrations/sqlite/0005_logs.sql")),
     (6, "open_hours", include_str!("../../../../migrations/sqlite/0006_open_hours.sql")),
     (7, "unplaced", include_str!("../../../../migrations/sqlite/0007_unplaced.sql")),
+    (
+        8,
+        "frames_by_arrival",
+        include_str!("../../../../migrations/sqlite/0008_frames_by_arrival.sql"),
+    ),
 ];
 
 pub(super) async fn run(

@@ -355,6 +355,47 @@ async fn layouts_and_series_that_nothing_refers_to_are_forgotten() {
     assert_eq!(count(&history, "select count(*) from tier_minute").await, 1);
 }
 
+#[tokio::test]
+async fn what_is_sealed_loosely_is_packed_tightly_when_its_hour_is_closed() {
+    let history = history().await;
+    let frames = (0..600).map(|second| frame(second * 1000, (second % 7) as f64));
+    history.append(delivery(1, frames.collect())).await.expect("appended");
+    let tight = "select count(*) from block where substr(data, 1, 1) = x'01'";
+    let bytes = "select sum(length(data)) from block";
+    settle(&history, START + 11 * MINUTE_MS).await;
+    assert_eq!(count(&history, "select count(*) from block").await, 1);
+    assert_eq!(count(&history, tight).await, 0);
+    let (before, loose) = (raw(&history).await, count(&history, bytes).await);
+    settle(&history, START + HOUR_MS + MINUTE_MS).await;
+    assert_eq!(count(&history, "select count(*) from block").await, 1);
+    assert_eq!(count(&history, tight).await, 1);
+    assert!(count(&history, bytes).await < loose / 2);
+    assert_eq!(raw(&history).await, before);
+}
+
+#[tokio::test]
+async fn frames_of_an_older_file_are_kept_when_their_table_is_changed() {
+    let history = history().await;
+    let frames = [frame(0, 1.0), frame(1000, 2.0)];
+    history.append(delivery(1, frames.to_vec())).await.expect("appended");
+    execute(
+        &history,
+        "create table older (machine_id integer not null, time integer not null,
+            layout_id integer not null, data blob not null,
+            primary key (machine_id, time, layout_id)) strict, without rowid;
+         insert into older select machine_id, time, layout_id, data from frame;
+         drop table frame;
+         alter table older rename to frame;",
+    )
+    .await;
+    let step = include_str!("../../../../../migrations/sqlite/0008_frames_by_arrival.sql");
+    execute(&history, step).await;
+    assert_eq!(raw(&history).await, [(0, 1.0), (1000, 2.0)]);
+    // One that comes again under another number still replaces what was there.
+    history.append(delivery(3, vec![frame(1000, 3.0)])).await.expect("appended");
+    assert_eq!(raw(&history).await, [(0, 1.0), (1000, 3.0)]);
+}
+
 /// The first frame of each of these machines, of a layout that lists this many series.
 fn first_frames(machines: std::ops::RangeInclusive<u128>, width: usize) -> Vec<Delivery> {
     let series = (0..width).map(|i| {
