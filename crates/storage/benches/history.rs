@@ -13,7 +13,7 @@ use model::{
 use storage::contract::Dice;
 use storage::history::{
     Delivery, History, Maintained, Retention, SeriesSelector, SqliteHistory, StoredSeries, Tier,
-    block,
+    block::{self, Packing},
 };
 use storage::sqlite::Database;
 use tokio::runtime::Runtime;
@@ -228,12 +228,12 @@ fn blocks(c: &mut Criterion) {
                 column.push(value);
             }
         }
-        let bytes = block::encode(&times, &columns);
+        let bytes = block::encode(&times, &columns, Packing::Tight);
         let samples = rows as u64 * 60;
         eprintln!("{name}: {:.3} bytes a sample, sealed", bytes.len() as f64 / samples as f64);
         group.throughput(Throughput::Elements(samples));
         group.bench_function(format!("seal {name}"), |b| {
-            b.iter(|| black_box(block::encode(&times, &columns)));
+            b.iter(|| black_box(block::encode(&times, &columns, Packing::Tight)));
         });
         group.bench_function(format!("open {name}"), |b| {
             b.iter(|| {

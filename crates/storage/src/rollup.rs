@@ -40,10 +40,12 @@ impl Rollup {
             if value.is_nan() {
                 continue;
             }
-            let start = time.floor(window_ms);
             match windows.last_mut() {
-                Some(window) if window.start == start => window.push(kind, value),
-                _ => windows.push(Self::one(start, value)),
+                // A division for each value would cost more than all the rest.
+                Some(window) if (0..window_ms).contains(&time.since(window.start)) => {
+                    window.push(kind, value);
+                }
+                _ => windows.push(Self::one(time.floor(window_ms), value)),
             }
         }
         windows

@@ -8,7 +8,7 @@ use model::{Frame, Item, Kind, Labels, Layout, MachineId, Payload, Series, UnixM
 use prost::Message as _;
 use proto::v1;
 use storage::LiveState as _;
-use storage::history::block::{self, Block};
+use storage::history::block::{self, Block, Packing};
 use storage::live::{LiveFrame, MemoryLive};
 use storage::rollup::Rollup;
 
@@ -104,7 +104,7 @@ pub(crate) fn columns() -> Vec<Vec<f64>> {
 }
 
 pub(crate) fn seal(times: &[UnixMillis], columns: &[Vec<f64>]) -> Vec<u8> {
-    block::encode(times, columns)
+    block::encode(times, columns, Packing::Tight)
 }
 
 /// One series out of a block.

@@ -2,7 +2,7 @@
 //! that one series is read without the others.
 //!
 //! ```text
-//! version  1 byte
+//! version  1 byte: 1, or 2 when the columns are packed for the time being only
 //! checksum 4 bytes, CRC-32C of all that follows, little-endian
 //! rows     varint
 //! columns  varint
@@ -19,7 +19,18 @@ mod column;
 mod integers;
 mod times;
 
-const VERSION: u8 = 1;
+const TIGHT: u8 = 1;
+/// The first byte of a block that is to be packed tightly when its hour is closed.
+pub(crate) const LOOSE: u8 = 2;
+
+/// How much work goes into making columns small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// Small, for as long as values are kept.
+    Tight,
+    /// A tenth of the work and two to three times the bytes: for what is packed again within the hour.
+    Loose,
+}
 
 /// Columns of one block. A wider layout is cut into parts, so that reading one series reads little and
 /// sealing a wide layout needs memory for one part at a time.
@@ -29,12 +40,12 @@ pub const COLUMNS_MAX: usize = 64;
 pub const ROWS_MAX: usize = 1 << 17;
 
 /// Compresses columns of equal length. `times` must ascend strictly; NaN is absent.
-pub fn encode(times: &[UnixMillis], columns: &[Vec<f64>]) -> Vec<u8> {
+pub fn encode(times: &[UnixMillis], columns: &[Vec<f64>], packing: Packing) -> Vec<u8> {
     debug_assert!(times.is_sorted_by(|a, b| a < b) && times.len() <= ROWS_MAX);
     debug_assert!(columns.iter().all(|c| c.len() == times.len()));
     let mut sections = Vec::with_capacity(columns.len() + 1);
     sections.push(times::encode(times));
-    sections.extend(columns.iter().map(|values| column::encode(values)));
+    sections.extend(columns.iter().map(|values| column::encode(values, packing)));
 
     let mut body = Vec::with_capacity(sections.iter().map(|s| s.len() + 3).sum::<usize>() + 16);
     put_varint(&mut body, times.len() as u64);
@@ -46,7 +57,10 @@ pub fn encode(times: &[UnixMillis], columns: &[Vec<f64>]) -> Vec<u8> {
         body.extend_from_slice(section);
     }
     let mut out = Vec::with_capacity(body.len() + 5);
-    out.push(VERSION);
+    out.push(match packing {
+        Packing::Tight => TIGHT,
+        Packing::Loose => LOOSE,
+    });
     out.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
     out.append(&mut body);
     out
@@ -63,7 +77,7 @@ pub struct Block<'a> {
 impl<'a> Block<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self, Damaged> {
         let mut cursor = Cursor::new(bytes);
-        if cursor.byte()? != VERSION {
+        if !matches!(cursor.byte()?, TIGHT | LOOSE) {
             return Err(Damaged("it is of an unknown version"));
         }
         let checksum = u32::from_le_bytes(cursor.array()?);
@@ -119,7 +133,12 @@ mod tests {
     }
 
     fn check(times: &[UnixMillis], columns: &[Vec<f64>]) -> Vec<u8> {
-        let bytes = encode(times, columns);
+        check_packed(times, columns, Packing::Loose);
+        check_packed(times, columns, Packing::Tight)
+    }
+
+    fn check_packed(times: &[UnixMillis], columns: &[Vec<f64>], packing: Packing) -> Vec<u8> {
+        let bytes = encode(times, columns, packing);
         let block = Block::open(&bytes).expect("own bytes");
         assert_eq!(block.times().expect("own times"), times);
         assert_eq!(block.columns(), columns.len());
@@ -185,7 +204,7 @@ mod tests {
         #[test]
         fn any_flipped_byte_is_noticed(at in any::<prop::sample::Index>(), flip in 1..=255u8) {
             let columns = vec![(0..100).map(f64::from).collect(), vec![1.5; 100]];
-            let mut bytes = encode(&seconds(100), &columns);
+            let mut bytes = encode(&seconds(100), &columns, Packing::Tight);
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
             prop_assert!(Block::open(&bytes).is_err());
@@ -211,7 +230,7 @@ mod tests {
                 (0..200).map(|i| f64::from(i * i % 97) / 10.0).collect(),
                 (0..200).map(|i| if i % 7 == 0 { f64::NAN } else { f64::from(i).sqrt() }).collect(),
             ];
-            let mut body = encode(&seconds(200), &columns).split_off(5);
+            let mut body = encode(&seconds(200), &columns, Packing::Tight).split_off(5);
             for (at, byte) in edits {
                 let at = at.index(body.len());
                 body[at] = byte;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::UnixMillis;
 
-use super::block::{self, Block};
+use super::block::{self, Block, Packing};
 use super::cursor::{Cursor, Damaged};
 use super::{merge, values};
 
@@ -28,7 +28,10 @@ pub(crate) struct NewBlock {
 
 /// Blocks of all frames, and the times of the frames that could not be read. Frames come by time, each
 /// time once per layout, and at most [`block::ROWS_MAX`] per layout.
-pub(crate) fn transpose(frames: &[StoredFrame]) -> (Vec<NewBlock>, Vec<UnixMillis>) {
+pub(crate) fn transpose(
+    frames: &[StoredFrame],
+    packing: Packing,
+) -> (Vec<NewBlock>, Vec<UnixMillis>) {
     let mut layouts: BTreeMap<i64, Vec<&StoredFrame>> = BTreeMap::new();
     for frame in frames {
         layouts.entry(frame.layout).or_default().push(frame);
@@ -49,7 +52,7 @@ pub(crate) fn transpose(frames: &[StoredFrame]) -> (Vec<NewBlock>, Vec<UnixMilli
             .collect();
         let width = width.flatten().unwrap_or_default();
         if !sound.is_empty() {
-            transpose_layout(layout, width, &sound, &mut blocks);
+            transpose_layout(layout, width, &sound, packing, &mut blocks);
         }
     }
     (blocks, damaged)
@@ -60,6 +63,7 @@ fn transpose_layout(
     layout: i64,
     width: usize,
     frames: &[&StoredFrame],
+    packing: Packing,
     blocks: &mut Vec<NewBlock>,
 ) {
     let times: Vec<UnixMillis> = frames.iter().map(|frame| frame.time).collect();
@@ -73,21 +77,27 @@ fn transpose_layout(
                 column.push(values::take(cursor).unwrap_or(f64::NAN));
             }
         }
-        blocks.push(new_block(layout, part as i64, &times, &values));
+        blocks.push(new_block(layout, part as i64, &times, &values, packing));
     }
 }
 
-fn new_block(layout: i64, part: i64, times: &[UnixMillis], columns: &[Vec<f64>]) -> NewBlock {
+fn new_block(
+    layout: i64,
+    part: i64,
+    times: &[UnixMillis],
+    columns: &[Vec<f64>],
+    packing: Packing,
+) -> NewBlock {
     NewBlock {
         layout,
         part,
         first: times.first().copied().unwrap_or_default(),
         last: times.last().copied().unwrap_or_default(),
-        data: block::encode(times, columns),
+        data: block::encode(times, columns, packing),
     }
 }
 
-/// One block out of several of one layout and part, given in the order of their coming. More than one only
+/// One tight block out of one or several of one layout and part, given in the order of their coming. More than one only
 /// when there are too many rows for one.
 ///
 /// # Errors
@@ -119,13 +129,13 @@ pub(crate) fn merge_blocks(
     }
     let times: Vec<UnixMillis> = rows.iter().map(|&(source, row)| times[source][row]).collect();
     if times.len() <= block::ROWS_MAX {
-        return Ok(vec![new_block(layout, part, &times, &columns)]);
+        return Ok(vec![new_block(layout, part, &times, &columns, Packing::Tight)]);
     }
     let starts = (0..times.len()).step_by(block::ROWS_MAX);
     let cut = starts.map(|start| {
         let rows = start..(start + block::ROWS_MAX).min(times.len());
         let columns: Vec<Vec<f64>> = columns.iter().map(|c| c[rows.clone()].to_vec()).collect();
-        new_block(layout, part, &times[rows], &columns)
+        new_block(layout, part, &times[rows], &columns, Packing::Tight)
     });
     Ok(cut.collect())
 }
@@ -147,7 +157,8 @@ mod tests {
     #[test]
     fn a_wide_layout_becomes_several_parts() {
         let wide: Vec<f64> = (0..block::COLUMNS_MAX + 3).map(|i| i as f64).collect();
-        let (blocks, damaged) = transpose(&[frame(1, 7, &wide), frame(2, 7, &wide)]);
+        let (blocks, damaged) =
+            transpose(&[frame(1, 7, &wide), frame(2, 7, &wide)], Packing::Tight);
         assert!(damaged.is_empty());
         let places: Vec<_> =
             blocks.iter().map(|b| (b.layout, b.part, b.first.0, b.last.0)).collect();
@@ -160,14 +171,14 @@ mod tests {
         let mut broken = frame(2, 1, &[1.0, 2.0]);
         broken.data.pop();
         let frames = [frame(1, 1, &[1.0, 2.0]), broken, frame(3, 1, &[3.0, 4.0])];
-        let (blocks, damaged) = transpose(&frames);
+        let (blocks, damaged) = transpose(&frames, Packing::Tight);
         assert_eq!(damaged, [UnixMillis(2)]);
         assert_eq!(rows(&blocks[0], 1), [(1, 2.0), (3, 4.0)]);
     }
 
     #[test]
     fn blocks_merge_by_time_and_the_later_wins() {
-        let one = |frames: &[StoredFrame]| transpose(frames).0.remove(0).data;
+        let one = |frames: &[StoredFrame]| transpose(frames, Packing::Loose).0.remove(0).data;
         let early = one(&[frame(1, 1, &[1.0]), frame(3, 1, &[3.0])]);
         let late = one(&[frame(2, 1, &[2.0]), frame(3, 1, &[30.0])]);
         let merged = merge_blocks(1, 0, &[&early, &late]).expect("sound");

@@ -12,7 +12,8 @@ const ABSENT: u64 = OTHER;
 const PLAIN: u64 = 1 << 3 | OTHER;
 
 pub(crate) fn encode(values: &[f64]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(values.len() * 4);
+    // Mostly enough, and never far too much.
+    let mut out = Vec::with_capacity(values.len() * 6);
     for &value in values {
         put(&mut out, value);
     }

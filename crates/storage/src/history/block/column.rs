@@ -8,7 +8,7 @@
 
 use pco::standalone::simple_compress;
 
-use super::integers;
+use super::{Packing, integers};
 use crate::history::cursor::{Cursor, Damaged, put_varint};
 use crate::history::{decimal, values};
 
@@ -18,7 +18,7 @@ const DECIMAL: u8 = 2;
 const FLOAT: u8 = 3;
 const SOME_ABSENT: u8 = 0x80;
 
-pub(super) fn encode(column: &[f64]) -> Vec<u8> {
+pub(super) fn encode(column: &[f64], packing: Packing) -> Vec<u8> {
     let present: Vec<f64> = column.iter().copied().filter(|v| !v.is_nan()).collect();
     let mut out = Vec::new();
     let absent = if present.len() < column.len() { SOME_ABSENT } else { 0 };
@@ -38,7 +38,7 @@ pub(super) fn encode(column: &[f64]) -> Vec<u8> {
             Some((integers, scale)) => {
                 start(&mut out, DECIMAL);
                 out.push(scale);
-                integers::put(&mut out, &integers);
+                integers::put(&mut out, &integers, packing);
             }
             None => {
                 start(&mut out, FLOAT);

@@ -1,42 +1,48 @@
-//! Runs of integers, as small as they get: written out as differences when they are few, else by `pco`.
+//! Runs of integers: as differences when they are few or only kept for a while, else as small as they get, by `pco`.
 
 use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec};
 
+use super::Packing;
 use crate::history::cursor::{Cursor, Damaged, put_signed};
 
-const FEW: u8 = 0;
-const MANY: u8 = 1;
+const DIFFERENCES: u8 = 0;
+const PACKED: u8 = 1;
 
 /// Up to here both forms are tried: pco describes its numbers before it writes them.
 const FEW_MAX: usize = 64;
 
-pub(super) fn put(out: &mut Vec<u8>, integers: &[i64]) {
-    let few = (integers.len() <= FEW_MAX).then(|| {
-        let mut bytes = vec![FEW];
-        let mut before = 0i64;
-        for &integer in integers {
-            put_signed(&mut bytes, integer.wrapping_sub(before));
-            before = integer;
+pub(super) fn put(out: &mut Vec<u8>, integers: &[i64], packing: Packing) {
+    let start = out.len();
+    if packing == Packing::Loose || integers.len() <= FEW_MAX {
+        put_differences(out, integers);
+        let small = out.len() - start <= integers.len() + 16;
+        if packing == Packing::Loose || small {
+            return;
         }
-        bytes
-    });
-    if few.as_ref().is_some_and(|few| few.len() <= integers.len() + 16) {
-        out.extend(few.unwrap_or_default());
-        return;
     }
-    match (simple_compress(integers, &config(follows(integers))), few) {
-        (Ok(bytes), few) if few.as_ref().is_none_or(|few| bytes.len() < few.len()) => {
-            out.push(MANY);
-            out.extend_from_slice(&bytes);
-        }
-        (_, Some(few)) => out.extend(few),
-        // pco refuses only a wrong configuration, never numbers.
-        (_, None) => unreachable!("pco takes any integers"),
+    let differences = out.split_off(start);
+    // pco refuses only a wrong configuration, never numbers.
+    let packed = simple_compress(integers, &config(follows(integers))).expect("pco takes integers");
+    if differences.is_empty() || packed.len() < differences.len() {
+        out.push(PACKED);
+        out.extend_from_slice(&packed);
+    } else {
+        out.extend_from_slice(&differences);
     }
 }
 
-/// Chosen by measurement on metric-like columns (`docs/reference/storage.md`): above level 4 and with
+fn put_differences(out: &mut Vec<u8>, integers: &[i64]) {
+    out.push(DIFFERENCES);
+    out.reserve(2 * integers.len());
+    let mut before = 0i64;
+    for &integer in integers {
+        put_signed(out, integer.wrapping_sub(before));
+        before = integer;
+    }
+}
+
+/// Chosen by measurement on metric-like columns: above level 4 and with
 /// differences chosen by pco itself, columns take two to five times as long and no fewer bytes.
 pub(super) fn config(follows: bool) -> ChunkConfig {
     let delta = if follows { DeltaSpec::TryConsecutive(1) } else { DeltaSpec::NoOp };
@@ -58,9 +64,10 @@ fn follows(integers: &[i64]) -> bool {
 /// Reads exactly `count` integers from all that is left.
 pub(super) fn take(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<i64>, Damaged> {
     match cursor.byte()? {
-        FEW => {
+        DIFFERENCES => {
             let mut before = 0i64;
-            let mut integers = Vec::with_capacity(count.min(FEW_MAX));
+            // Each takes a byte at least.
+            let mut integers = Vec::with_capacity(count.min(cursor.rest().len()));
             for _ in 0..count {
                 before = before.wrapping_add(cursor.signed()?);
                 integers.push(before);
@@ -70,7 +77,7 @@ pub(super) fn take(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<i64>, Da
             }
             Ok(integers)
         }
-        MANY => {
+        PACKED => {
             let mut integers = vec![0; count];
             unpack(cursor.rest(), &mut integers)?;
             Ok(integers)

@@ -2,7 +2,7 @@
 
 use model::UnixMillis;
 
-use super::integers;
+use super::{Packing, integers};
 use crate::history::cursor::{Cursor, Damaged, put_signed};
 
 const REGULAR: u8 = 0;
@@ -19,7 +19,7 @@ pub(super) fn encode(times: &[UnixMillis]) -> Vec<u8> {
     } else {
         out.push(ANY);
         let integers: Vec<i64> = times.iter().map(|t| t.0).collect();
-        integers::put(&mut out, &integers);
+        integers::put(&mut out, &integers, Packing::Tight);
     }
     out
 }

@@ -227,12 +227,11 @@ impl SqliteHistory {
         found
     }
 
-    /// Makes one block per part of the hour.
+    /// Makes one tight block per part of the hour.
     async fn merge_hour(&self, machine: i64, hour: UnixMillis) -> Result<(), StorageError> {
         let mut tx = self.database.read().await?;
         let parts: Vec<(i64, i64)> = sqlx::query_as(
-            "select layout_id, part from block where hour = ? and machine_id = ?
-             group by layout_id, part having count(*) > 1",
+            "select distinct layout_id, part from block where hour = ? and machine_id = ?",
         )
         .bind(hour.0)
         .bind(machine)
@@ -270,7 +269,7 @@ impl SqliteHistory {
         .await?;
         drop(tx);
         // Without the damaged ones, which are set aside one after the other.
-        while rows.len() > 1 {
+        while rows.len() > 1 || rows.first().is_some_and(|(_, data)| is_loose(data)) {
             let (back, merged) = off_thread(move || {
                 let sources: Vec<&[u8]> = rows.iter().map(|(_, data)| data.as_slice()).collect();
                 let merged = merge_blocks(layout, part, &sources);
@@ -281,7 +280,8 @@ impl SqliteHistory {
             match merged {
                 Ok(blocks) => {
                     // Too long to be one: what there is is as good, so nothing is swapped.
-                    if blocks.len() >= rows.len() {
+                    let loose = rows.iter().any(|(_, data)| is_loose(data));
+                    if blocks.len() >= rows.len() && !loose {
                         return Ok(None);
                     }
                     let sources = rows.into_iter().map(|(id, _)| id).collect();
@@ -334,6 +334,10 @@ impl SqliteHistory {
         tx.commit().await?;
         Ok(())
     }
+}
+
+fn is_loose(block: &[u8]) -> bool {
+    block.first() == Some(&block::LOOSE)
 }
 
 /// All series that may have values in the machine's blocks of this hour, in layout order.

@@ -14,6 +14,7 @@ use super::facts::raw_is_complete;
 use super::unused::mark_used;
 use super::{HOUR_MS, STRETCH_MS, SqliteHistory, off_thread};
 use crate::StorageError;
+use crate::history::block::Packing;
 use crate::history::report_group;
 use crate::history::transpose::{NewBlock, StoredFrame, transpose};
 use crate::sqlite::{STORE, insert};
@@ -70,7 +71,8 @@ impl SqliteHistory {
         self.writer.lock().await.sealing = Some(Sealing { machine, stretch, touched: false });
         let Gathered { stretch, frames, reports } = self.gather(machine, stretch).await?;
         let (blocks, damaged, group) = off_thread(move || {
-            let (blocks, damaged) = transpose(&frames);
+            // Its hour is closed within the hour, and packs it again.
+            let (blocks, damaged) = transpose(&frames, Packing::Loose);
             let group = (!reports.is_empty()).then(|| {
                 let first = reports.iter().map(|(time, _)| *time).min().unwrap_or_default();
                 let last = reports.iter().map(|(time, _)| *time).max().unwrap_or_default();

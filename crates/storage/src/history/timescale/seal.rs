@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 
 use super::expire::raw_is_complete;
 use super::{HOUR_MS, STRETCH_MS, TimescaleHistory, off_thread};
+use crate::history::block::Packing;
 use crate::history::report_group;
 use crate::history::transpose::{NewBlock, StoredFrame, transpose};
 use crate::history::values;
@@ -86,7 +87,7 @@ impl TimescaleHistory {
         let frames = take_frames(&mut tx, machine, stretch).await?;
         let reports = take_reports(&mut tx, machine, stretch).await?;
         let (blocks, damaged, group) = off_thread(move || {
-            let (blocks, damaged) = transpose(&frames);
+            let (blocks, damaged) = transpose(&frames, Packing::Tight);
             let group = (!reports.is_empty()).then(|| {
                 let first = reports.iter().map(|(time, _)| *time).min().unwrap_or_default();
                 let last = reports.iter().map(|(time, _)| *time).max().unwrap_or_default();
