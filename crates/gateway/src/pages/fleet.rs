@@ -45,8 +45,12 @@ struct FleetRows {
     fleet: Fleet,
 }
 
-/// Rows of one page. A fleet up to this size is on the page as a whole, and scripts order and filter
-/// it; a larger one is ordered and filtered here.
+/// A fleet up to this size is on the page as a whole, and scripts order and filter it; a larger one is
+/// ordered and filtered here.
+const WHOLE_MAX: usize = 100;
+/// Rows that a larger fleet begins with: more than a screen, and no more than opens in a blink.
+const ROWS_FIRST: usize = 30;
+/// Rows of each further piece.
 const ROWS: usize = 100;
 
 struct Fleet {
@@ -88,14 +92,18 @@ const METRICS: [(&str, &str); 9] = [
 
 impl Fleet {
     fn new(picture: &Picture, mut badges: Badges, choice: Choice, now: i64) -> Self {
-        let whole = picture.rows.len() <= ROWS;
+        let whole = picture.rows.len() <= WHOLE_MAX;
         let mut machines: Vec<_> =
             picture.rows.values().map(|row| MachineLine::new(&row.machine, now)).collect();
         choice.sort(&mut machines);
         group::sort(&mut machines, &choice.group);
         let fits = |machine: &MachineLine| matches(machine, &choice.text);
         let found = machines.iter().filter(|machine| fits(machine)).count();
-        let from = if whole { 0 } else { choice.from };
+        let (from, most) = match choice.from {
+            _ if whole => (0, WHOLE_MAX),
+            0 => (0, ROWS_FIRST),
+            from => (from, ROWS),
+        };
         let mut headings = match choice.group.as_str() {
             "" => Default::default(),
             key => group::headings(machines.iter(), key, fits),
@@ -106,7 +114,7 @@ impl Fleet {
             headings.remove(group::group_of(&last, &choice.group));
         }
         let names = names(picture);
-        let rows = shown.take(ROWS).map(|machine| Row {
+        let rows = shown.take(most).map(|machine| Row {
             fits: fits(&machine),
             badges: badges.remove(&machine.id).unwrap_or_default(),
             heading: headings.remove(group::group_of(&machine, &choice.group)),
@@ -123,7 +131,7 @@ impl Fleet {
             rows: rows.collect(),
             found,
             whole,
-            next: (!whole && from + ROWS < found).then_some(from + ROWS),
+            next: (!whole && from + most < found).then_some(from + most),
             totals: TotalsLine::new(&picture.totals),
             groups: group::keys(picture),
             connecting: matches!(picture.link, Link::Connecting),
