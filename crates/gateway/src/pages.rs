@@ -4,7 +4,9 @@
 mod add;
 pub(crate) mod alerts;
 pub(crate) mod charts;
+mod containers;
 mod events;
+mod facts;
 mod filesystems;
 mod fleet;
 mod health;
@@ -18,7 +20,9 @@ mod tokens;
 mod who;
 
 pub(crate) use add::{add, add_with_token};
+pub(crate) use containers::containers;
 pub(crate) use events::events;
+pub(crate) use facts::facts;
 pub(crate) use filesystems::filesystems;
 pub(crate) use fleet::fleet;
 pub(crate) use health::health;

@@ -1,6 +1,7 @@
 //! What is shown of a machine, in the form that templates and JSON need. Pure.
 
 mod arrange;
+mod container;
 mod event;
 mod forecast;
 mod log;
@@ -15,6 +16,7 @@ use proto::v1;
 use crate::format;
 
 pub(crate) use arrange::{Arrange, ContainerLine};
+pub(crate) use container::{ContainerRow, METRICS as CONTAINER_METRICS, container_rows};
 pub(crate) use event::{EventJson, EventLine};
 pub(crate) use forecast::{Forecast, until_full};
 pub(crate) use log::{GroupLine, LogLine, bars, bars_up_to};

@@ -187,6 +187,28 @@ pub(crate) const CHARTS: &[Chart] = &[
         ..PLAIN
     },
     Chart {
+        id: "disk-operations",
+        title: "Disk operations",
+        about: "Operations per second by device: read above, written below.",
+        draw: Draw::Mirror,
+        unit: "number/s",
+        metrics: &[metric::DISK_OPERATIONS.name],
+        by: &["system.device"],
+        below: "disk.io.direction=write",
+        sides: ["R", "W"],
+        ..PLAIN
+    },
+    Chart {
+        id: "inodes",
+        title: "Inodes",
+        about: "Share of each filesystem's inodes in use: without one, no file can be made.",
+        unit: "ratio",
+        metrics: &[metric::FILESYSTEM_INODES_UTILIZATION.name],
+        by: &["system.filesystem.mountpoint"],
+        full: 1.0,
+        ..PLAIN
+    },
+    Chart {
         id: "connections",
         title: "TCP connections",
         about: "Connections by state.",
@@ -238,6 +260,30 @@ pub(crate) const CHARTS: &[Chart] = &[
         unit: "bytes",
         metrics: &[metric::CONTAINER_MEMORY_USAGE.name],
         by: &["container.name"],
+        ..PLAIN
+    },
+    Chart {
+        id: "container-network",
+        title: "Containers: network",
+        about: "Bytes per second of each container: received above, sent below.",
+        draw: Draw::Mirror,
+        unit: "bytes/s",
+        metrics: &[metric::CONTAINER_NETWORK_IO.name],
+        by: &["container.name"],
+        below: "network.io.direction=transmit",
+        sides: ["↓", "↑"],
+        ..PLAIN
+    },
+    Chart {
+        id: "container-disk",
+        title: "Containers: disk I/O",
+        about: "Bytes per second of each container: read above, written below.",
+        draw: Draw::Mirror,
+        unit: "bytes/s",
+        metrics: &[metric::CONTAINER_DISK_IO.name],
+        by: &["container.name"],
+        below: "disk.io.direction=write",
+        sides: ["R", "W"],
         ..PLAIN
     },
 ];

@@ -4,20 +4,20 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use proto::v1;
 use serde::Deserialize;
 
 use super::Page;
 use super::alerts::Fields;
 use super::charts::{CHARTS, Chart};
+use super::containers::{Containers, list_containers};
 use super::events::{Events, list_events};
+use super::facts::{Facts, collector_costs};
 use super::filesystems::{Filesystems, list_filesystems};
 use super::page::{html, problem, undone};
 use super::processes::{Processes, list_processes};
 use crate::api::{ApiError, Params, now_ms};
-use crate::format;
 use crate::gateway::Shared;
-use crate::view::{MachineLine, When, millis, seconds};
+use crate::view::{MachineLine, seconds};
 
 #[derive(Template)]
 #[template(path = "machine.html")]
@@ -27,11 +27,11 @@ struct MachinePage {
     charts: &'static [Chart],
     /// The page opens with the last minutes, so what its first chart shows is fetched beside the scripts.
     opens_live: bool,
-    facts: Vec<(&'static str, String)>,
-    first_seen: Option<When>,
+    facts: Facts,
     clock_skew_ms: i64,
     interval_ms: i64,
     processes: Processes,
+    containers: Containers,
     events: Events,
     filesystems: Filesystems,
 }
@@ -57,18 +57,19 @@ async fn machine_page(
     let machine = shared.upstream.machine(name).await?;
     // The page will want it in a moment: let it fill while the page travels.
     let feed = shared.hub.feed(&machine.id);
-    let (processes, events, filesystems) = tokio::join!(
+    let (processes, containers, events, filesystems, costs) = tokio::join!(
         list_processes(shared, &machine.id, params),
+        list_containers(shared, &machine.id),
         list_events(shared, &machine.id),
         list_filesystems(shared, &machine.id),
+        collector_costs(shared, &machine.id),
     );
     drop(feed);
     let now = now_ms();
     let to_ms = |seconds: Option<f64>| seconds.map_or(0, |s| (s * 1000.0) as i64);
     Ok(MachinePage {
         page: Page::new(shared, uri, "machine"),
-        facts: facts(&machine),
-        first_seen: millis(machine.first_seen.as_ref()).map(|ms| When::new(now, ms)),
+        facts: Facts::new(&machine, &costs, now),
         clock_skew_ms: to_ms(seconds(machine.clock_skew.as_ref())),
         interval_ms: to_ms(seconds(machine.interval.as_ref())),
         machine: match shared.hub.picture().rows.get(&machine.id) {
@@ -80,6 +81,7 @@ async fn machine_page(
             && params.text("from").is_none(),
         // The page is worth showing without them.
         processes: processes.unwrap_or_else(Processes::unknown),
+        containers,
         events,
         filesystems,
     })
@@ -112,34 +114,4 @@ async fn remove_confirmed(shared: &Shared, machine: &str, name: &str) -> Result<
     }
     shared.upstream.remove_machine(&machine.id).await.map_err(ApiError::refused)?;
     Ok(())
-}
-
-/// What does not move, as pairs of words; what is not known is left out.
-fn facts(machine: &v1::Machine) -> Vec<(&'static str, String)> {
-    let facts = machine.facts.clone().unwrap_or_default();
-    let cpus = match (facts.logical_cpus, facts.physical_cpus) {
-        (0, _) => String::new(),
-        (logical, 0) => format!("{logical} logical"),
-        (logical, physical) => format!("{logical} logical, {physical} physical"),
-    };
-    let bytes = |b: u64| if b > 0 { format::bytes(b as f64) } else { String::new() };
-    let span = |d: &Option<prost_types::Duration>| {
-        seconds(d.as_ref()).map(format::duration).unwrap_or_default()
-    };
-    let rows = [
-        ("System", facts.os_description),
-        ("Kernel", facts.kernel_version),
-        ("Architecture", facts.arch),
-        ("Virtualisation", facts.virtualization),
-        ("CPU", facts.cpu_model),
-        ("CPUs", cpus),
-        ("Memory", bytes(facts.memory_bytes)),
-        ("Swap", bytes(facts.swap_bytes)),
-        ("Addresses", facts.addresses.join(", ")),
-        ("Collector", facts.collector_version),
-        ("Reads every", span(&machine.interval)),
-        ("Clock ahead by", span(&machine.clock_skew)),
-        ("Id", machine.id.clone()),
-    ];
-    rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }

@@ -83,6 +83,9 @@ pub(crate) async fn list_processes(
     };
     let shown = if arrange == Arrange::List { PROCESSES_SHOWN } else { GROUPED_SHOWN };
     let processes = std::mem::take(&mut answer.processes);
+    let picture = shared.hub.picture();
+    let facts = picture.rows.get(machine).and_then(|row| row.machine.facts.as_ref());
+    let cpus = facts.map_or(0, |facts| facts.logical_cpus);
     Ok(Processes {
         time: millis(answer.time.as_ref()).map(|ms| When::new(now, ms)),
         at: at.map(|ms| When::new(now, ms)),
@@ -95,7 +98,7 @@ pub(crate) async fn list_processes(
             .place(processes, &containers)
             .into_iter()
             .take(shown)
-            .map(|placed| ProcessLine::new(placed, &containers, now))
+            .map(|placed| ProcessLine::new(placed, &containers, cpus, now))
             .collect(),
         problem: String::new(),
     })

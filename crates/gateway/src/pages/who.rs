@@ -44,6 +44,8 @@ struct Line {
     value: String,
     /// `+42 %`; empty when it did not rise.
     rise: String,
+    /// Percent of all that rose meanwhile; 0 when it did not.
+    share: u8,
 }
 
 /// `?at=` the moment.
@@ -126,15 +128,18 @@ fn lines(then: &[v1::Process], before: &[v1::Process], measure: Measure, text: T
     // A number is used again by another process, so the start tells them apart.
     let key = |p: &v1::Process| (p.pid, p.start_time_unix_ms);
     let earlier: HashMap<_, f64> = before.iter().map(|p| (key(p), measure(p))).collect();
+    let rise = |p: &v1::Process| measure(p) - earlier.get(&key(p)).copied().unwrap_or(0.0);
+    let all: f64 = then.iter().map(|p| rise(p).max(0.0)).sum();
     let mut top: Vec<_> = then.iter().filter(|p| measure(p) > 0.0).collect();
     top.sort_by(|a, b| measure(b).total_cmp(&measure(a)));
     top.truncate(SHOWN);
     let line = |p: &v1::Process| {
         let value = measure(p);
-        let rise = value - earlier.get(&key(p)).copied().unwrap_or(0.0);
+        let rise = rise(p);
         // A tenth more is noise; and without a report from before, nothing is known.
         let rose = !before.is_empty() && rise > value * 0.1;
         Line {
+            share: if rose { share(rise, all) } else { 0 },
             name: p.name.clone(),
             command_line: p.command_line.clone(),
             pid: p.pid,
@@ -145,19 +150,23 @@ fn lines(then: &[v1::Process], before: &[v1::Process], measure: Measure, text: T
     top.into_iter().map(line).collect()
 }
 
+fn share(rise: f64, all: f64) -> u8 {
+    (rise / all * 100.0).clamp(0.0, 100.0).round() as u8
+}
+
 fn container_lines(mut uses: Vec<ContainerUse>, text: Text) -> Vec<Line> {
     uses.retain(|container| container.then > 0.0);
+    // What nothing is known of before has no rise.
+    let all: f64 = uses.iter().map(|c| (c.then - c.before).max(0.0)).sum();
     uses.sort_by(|a, b| b.then.total_cmp(&a.then));
     uses.truncate(SHOWN);
     let line = |container: ContainerUse| {
         let rise = container.then - container.before;
+        let rose = rise > container.then * 0.1;
         Line {
             value: text(container.then),
-            rise: if rise > container.then * 0.1 {
-                format!("+{}", text(rise))
-            } else {
-                String::new()
-            },
+            rise: if rose { format!("+{}", text(rise)) } else { String::new() },
+            share: if rose { share(rise, all) } else { 0 },
             name: container.name,
             command_line: "a container".to_owned(),
             pid: 0,
@@ -194,6 +203,15 @@ mod tests {
         let before = [process(1, 0, 0.50), process(2, 0, 0.10)];
         let then = [process(2, 0, 0.90), process(1, 0, 0.52), process(3, 0, 0.0)];
         assert_eq!(rises(&then, &before), named(&[("p2", "+80 %"), ("p1", "")]));
+    }
+
+    #[test]
+    fn a_rise_is_told_as_a_share_of_all_that_rose() {
+        let before = [process(1, 0, 0.10), process(2, 0, 0.10), process(3, 0, 0.9)];
+        let then = [process(1, 0, 0.70), process(2, 0, 0.30), process(3, 0, 0.1)];
+        let lines = lines(&then, &before, |p| p.cpu_utilization, format::percent);
+        let shares: Vec<_> = lines.into_iter().map(|line| (line.name, line.share)).collect();
+        assert_eq!(shares, [("p1".to_owned(), 75), ("p2".to_owned(), 25), ("p3".to_owned(), 0)]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct ProcessLine {
     pub(crate) cpu: String,
     /// Whole percent of one CPU, at most 100, for a meter.
     pub(crate) cpu_percent: u8,
+    /// Its share of all CPUs together; a dash where their number is not known.
+    pub(crate) cpu_of_machine: String,
     pub(crate) memory: String,
     pub(crate) read: String,
     pub(crate) write: String,
@@ -33,7 +35,13 @@ pub(crate) struct ProcessLine {
 }
 
 impl ProcessLine {
-    pub(crate) fn new(placed: Placed, containers: &HashMap<String, String>, now_ms: i64) -> Self {
+    /// `cpus` is how many the machine has, 0 when that is not known.
+    pub(crate) fn new(
+        placed: Placed,
+        containers: &HashMap<String, String>,
+        cpus: u32,
+        now_ms: i64,
+    ) -> Self {
         let Placed { process, depth, heading } = placed;
         let rate = |v: f64| if v > 0.0 { format::bytes_rate(v) } else { "0".to_owned() };
         let started = process.start_time_unix_ms;
@@ -41,6 +49,10 @@ impl ProcessLine {
             pid: process.pid,
             cpu: format::percent(process.cpu_utilization),
             cpu_percent: (process.cpu_utilization.clamp(0.0, 1.0) * 100.0).round() as u8,
+            cpu_of_machine: match cpus {
+                0 => "–".to_owned(),
+                cpus => format::percent(process.cpu_utilization / f64::from(cpus)),
+            },
             memory: format::bytes(process.memory_bytes as f64),
             read: rate(process.disk_read_bytes_per_second),
             write: rate(process.disk_write_bytes_per_second),

@@ -104,6 +104,9 @@ async fn the_machine_page_has_numbers_processes_facts_events_and_a_place_for_eac
         "id=\"processes\"",
         "stress-ng",
         "6.12.48-amd64",
+        "4 ms ahead of the server",
+        "% of one core, 13.6 MiB",
+        "in the spool",
         "Out of memory",
         "the spool was full",
     ] {
@@ -162,6 +165,43 @@ async fn processes_are_shown_as_a_tree_and_by_container() {
     let by_container = dashboard.get(&format!("{path}?by=containers")).await.body;
     assert!(by_container.contains("<b>postgres</b>"), "{by_container}");
     assert!(by_container.contains("no container"));
+}
+
+#[tokio::test]
+async fn containers_have_state_health_and_restarts() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let page = dashboard.get(&format!("/machines/{}", machine_id(0))).await.body;
+    let fragment = dashboard.get(&format!("/machines/{}/containers", machine_id(0))).await.body;
+    for part in [&page, &fragment] {
+        let line = |id: &str| {
+            let begin = format!("<tr data-container=\"{id}\"");
+            let at = part.find(&begin).unwrap_or_else(|| panic!("no {id}"));
+            &part[at..at + part[at..].find("</tr>").unwrap()]
+        };
+        let postgres = line("f00dcafe1234beef");
+        for words in ["postgres:17", "running since", ">healthy<", " of 512 MiB", ">0</td>"] {
+            assert!(postgres.contains(words), "{words} is missing: {postgres}");
+        }
+        let grafana = line("grafana");
+        assert!(grafana.contains("unhealthy") && grafana.contains(">3</td>"), "{grafana}");
+        assert!(line("0123456789abcdef").contains("stopped"));
+        assert!(!part.contains(HOSTILE));
+    }
+}
+
+#[tokio::test]
+async fn a_process_is_told_as_a_share_of_a_core_and_of_the_machine() {
+    let dashboard = Dashboard::with_machines(1).await;
+    let path = format!("/machines/{}/processes?q=postgres&at=-60s", machine_id(0));
+    let body = dashboard.get(&path).await.body;
+    let share = |class: &str| {
+        let at = body.rfind(&format!("<td class=\"{class}\">")).expect("a cell");
+        let text = body[at..].split(['>', '<']).find(|text| text.ends_with(" %"));
+        text.expect("a share").trim_end_matches(" %").parse::<f64>().expect("a number")
+    };
+    let (core, machine) = (share("p-cpu"), share("p-machine"));
+    // Four CPUs; both are rounded.
+    assert!((core / 4.0 - machine).abs() <= 0.6, "{core} % of one core, {machine} % of all");
 }
 
 #[tokio::test]
