@@ -12,8 +12,7 @@ const ruler = new OffscreenCanvas(1, 1).getContext('2d');
 
 // Grows in steps and never shrinks: a chart must not twitch because its longest label changed.
 function room(plot, labels, at) {
-  ruler.font = FONT;
-  const longest = Math.max(0, ...(labels ?? []).map((label) => ruler.measureText(label).width));
+  const longest = Math.max(0, ...(labels ?? []).map(widthOf));
   const wanted = longest + 2 * GAP;
   const more = Math.max(0, Math.ceil((wanted - ROOM_MIN) / ROOM_STEP)) * ROOM_STEP;
   return Math.max(plot.axes[at]._size ?? 0, ROOM_MIN + more);
@@ -30,6 +29,20 @@ export function axes(unit, write) {
 
 // Binary steps, so that the axis says 512 MiB and not 477 MiB.
 const BYTE_STEPS = Array.from({ length: 60 }, (_, i) => 2 ** i);
+
+// Labels repeat: to measure one costs more than to look it up.
+const widths = new Map();
+
+function widthOf(label) {
+  let width = widths.get(label);
+  if (width === undefined) {
+    if (widths.size >= LABELS_MAX) widths.clear();
+    ruler.font = FONT;
+    width = ruler.measureText(label).width;
+    widths.set(label, width);
+  }
+  return width;
+}
 
 // To write a time costs more than to draw it, and the marks stay the same while the chart moves.
 const LABELS_MAX = 500;

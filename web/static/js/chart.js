@@ -103,6 +103,11 @@ export class Chart {
     return series;
   }
 
+  // Whether there is anything to draw of these live tracks.
+  has(tracks) {
+    return this.prepare(tracks, true).length > 0;
+  }
+
   columns() {
     const { x, ys } = this.values;
     if (this.draw === 'stack') {
@@ -209,7 +214,7 @@ export class Chart {
     if (low === null || high === null) return [0, this.full || 1];
     if (this.unit === 'celsius') return [Math.floor(low - 5), Math.ceil(high + 5)];
     if (this.draw === 'mirror') {
-      const least = 1024;
+      const least = this.unit.startsWith('bytes') ? 1024 : 1;
       return [Math.min(low * 1.1, -least), Math.max(high * 1.1, least)];
     }
     const top = this.unit === 'ratio' ? Math.max(high * 1.05, this.full) : Math.max(high * 1.08, this.full, Number.EPSILON);

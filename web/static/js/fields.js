@@ -66,11 +66,12 @@ function writeStatus(root, fields, row) {
   if (!since) return;
   since.replaceChildren();
   if (row.since != null && (row.status !== 'online' || root.id === 'machine')) {
+    const own = root.id === 'machine';
     const when = document.createElement('time');
     when.dateTime = new Date(row.since).toISOString();
-    when.dataset.ago = row.since;
+    when.dataset[own ? 'exact' : 'ago'] = row.since;
     when.textContent = format.ago(serverNow(), row.since);
-    since.append(root.id === 'machine' ? '' : `${row.status} `, when);
+    since.append(own ? 'since ' : `${row.status} `, when);
     refreshTimes(since);
   }
 }

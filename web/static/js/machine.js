@@ -80,18 +80,27 @@ document.getElementById('charts').addEventListener('click', async (event) => {
 let loaded = false;
 let painting = false;
 let painted = 0;
+let row = null;
+// Most of an instant's layouts are here so soon after the first.
+const GATHER = 120;
+const PAUSE = 850;
+// Nothing new for this long: the axes move on all the same.
+const QUIET = 1500;
 
-// What comes within a tenth of a second is drawn at once, and at most twice a second.
+// All that moves does so in one picture a second: a picture costs a browser more than the lines in it, and
+// it hands on every canvas of the page again, drawn to or not.
 function paintSoon() {
   if (painting || !range.isLive() || document.hidden) return;
   painting = true;
-  const wait = Math.max(80, 450 - (performance.now() - painted));
+  const wait = Math.max(GATHER, PAUSE - (performance.now() - painted));
   setTimeout(() => requestAnimationFrame(paint), loaded ? wait : 0);
 }
 
 function paint() {
   painting = false;
   painted = performance.now();
+  writeRow();
+  writeProcesses();
   if (!range.isLive()) return;
   for (const chart of charts) if (chart.visible) draw(chart);
 }
@@ -103,6 +112,8 @@ function draw(chart) {
   const shown = chart.show(tracks, live);
   if (shown) reached('muster:chart');
   if (live && loaded) chart.figure.hidden = !shown;
+  // What this machine has never had is no news in a range of the past either.
+  if (!live) chart.figure.hidden = !shown && loaded && !chart.has(store.of(chart.metrics));
   if (!live && !shown) chart.say('nothing in this range');
   chart.mark(currentMoment());
 }
@@ -189,8 +200,10 @@ async function refill() {
 on('layout', (message) => message.machine === id && store.layout(message));
 on('frames', (message) => {
   if (message.machine !== id) return;
+  const before = store.latest;
   store.frames(message);
-  paintSoon();
+  // A straggler of an instant that is drawn waits for the next, so that it does not set the pace.
+  if (store.latest > before || message.late) paintSoon();
 });
 on('missed', refill);
 on('open', ({ again }) => {
@@ -198,7 +211,7 @@ on('open', ({ again }) => {
   refill();
   reloadPast();
 });
-setInterval(() => performance.now() - painted > 1500 && paintSoon(), 1000);
+setInterval(() => performance.now() - painted > QUIET && paintSoon(), 1000);
 
 // --- the past -----------------------------------------------------------------------------------
 
@@ -294,6 +307,8 @@ function rangeChanged() {
     }
     paint();
   } else {
+    // What the machine has not now it may have had then.
+    for (const chart of charts) chart.figure.hidden = false;
     loadPast();
   }
 }
@@ -343,12 +358,31 @@ let processesVisible = false;
 
 new IntersectionObserver(([entry]) => (processesVisible = entry.isIntersecting), { rootMargin: '200px' }).observe(processes);
 const refreshProcesses = () => htmx.trigger(processes, 'refresh');
-setInterval(() => {
-  const hovered = processes.querySelector('table')?.contains(document.activeElement);
-  if (processesVisible && !document.hidden && currentMoment() === null && !hovered) refreshProcesses();
-}, 2000);
-setInterval(() => document.hidden || htmx.trigger(document.getElementById('events'), 'refresh'), 15000);
-setInterval(() => document.hidden || htmx.trigger(document.getElementById('filesystems'), 'refresh'), 60000);
+const isRead = () => processes.querySelector('table')?.contains(document.activeElement);
+let table = null;
+setInterval(async () => {
+  if (!processesVisible || document.hidden || currentMoment() !== null || isRead()) return;
+  // Asked for here and put in with the charts: a picture of its own would cost as much as all of them.
+  const choice = new URLSearchParams(new FormData(processForm));
+  const answer = await fetch(url(`machines/${id}/processes?${choice}`)).catch(() => null);
+  if (!answer?.ok) return;
+  table = { text: await answer.text(), choice: String(choice) };
+  if (performance.now() - painted > QUIET) requestAnimationFrame(writeProcesses);
+}, 2500);
+
+function writeProcesses() {
+  if (!table || currentMoment() !== null || isRead()) return;
+  // Somebody may have chosen something else meanwhile.
+  if (table.choice === String(new URLSearchParams(new FormData(processForm)))) {
+    htmx.swap({ text: table.text, sourceElement: processes, target: '#process-table' });
+  }
+  table = null;
+}
+
+for (const [part, pause] of [['containers', 10000], ['events', 15000], ['facts', 30000], ['filesystems', 60000]]) {
+  const element = document.getElementById(part);
+  if (element) setInterval(() => document.hidden || htmx.trigger(element, 'refresh'), pause);
+}
 
 let typing = 0;
 processForm.addEventListener('input', () => {
@@ -381,12 +415,18 @@ onMoment((ms) => {
 // --- the rest -----------------------------------------------------------------------------------
 
 on('fleet', (message) => {
-  const row = message.rows.find((one) => one.id === id);
-  if (row) {
-    write(headline, row);
-    document.title = `${row.name} · Muster`;
-  }
+  row = message.rows.find((one) => one.id === id) ?? row;
+  // With the charts, while they move.
+  if (performance.now() - painted > QUIET) requestAnimationFrame(writeRow);
 });
+
+function writeRow() {
+  if (!row) return;
+  write(headline, row);
+  const title = `${row.name} · Muster`;
+  if (document.title !== title) document.title = title;
+  row = null;
+}
 
 function goBack() {
   if (currentMoment() !== null) chooseMoment(null);

@@ -17,14 +17,17 @@ export function refreshTimes(root = document) {
   for (const element of root.querySelectorAll('time[data-ago]')) {
     const ms = Number(element.dataset.ago);
     setText(element, ago(now, ms));
-    const title = exactTime(ms);
-    if (element.title !== title) element.title = title;
+    setTitle(element, exactTime(ms));
   }
   for (const element of root.querySelectorAll('time[data-exact]')) {
     const ms = Number(element.dataset.exact);
     setText(element, time(ms, now));
-    element.title = exactTime(ms);
+    setTitle(element, exactTime(ms));
   }
+}
+
+function setTitle(element, title) {
+  if (element.title !== title) element.title = title;
 }
 
 setInterval(() => document.hidden || refreshTimes(), 5000);
