@@ -236,7 +236,7 @@ const COLOURED: &str = "(() => {
 })()";
 
 /// What makes the page wider than the screen; empty when it is not.
-const TOO_WIDE: &str = "
+pub(crate) const TOO_WIDE: &str = "
     const root = document.documentElement;
     if (root.scrollWidth <= 360) return [];
     const wide = [...document.querySelectorAll('body *')].filter(e => {

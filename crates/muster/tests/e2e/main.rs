@@ -13,6 +13,7 @@ mod durability;
 mod eventually;
 mod grpcurl;
 mod logs;
+mod newcomer;
 mod outage;
 mod process;
 mod push;
