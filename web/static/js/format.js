@@ -24,10 +24,13 @@ export function bytes(value) {
 
 export const bytesRate = (value) => (finite(value) ? `${bytes(value)}/s` : ABSENT);
 
+// Made once: `toLocaleString` makes one for each number.
+const whole = new Intl.NumberFormat('en');
+
 export function number(value) {
   if (!finite(value)) return ABSENT;
   const size = Math.abs(value);
-  if (Number.isInteger(value) || size >= 100) return Math.round(value).toLocaleString('en').replace('-', '−');
+  if (Number.isInteger(value) || size >= 100) return whole.format(Math.round(value)).replace('-', '−');
   return value.toFixed(size >= 10 ? 1 : 2);
 }
 

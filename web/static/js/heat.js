@@ -3,6 +3,8 @@
 import { colour } from './colours.js';
 
 const SHADES = 32;
+// One for all heat maps: each is drawn from it at once.
+const small = new OffscreenCanvas(1, 1);
 let ramp = { base: '', shades: [] };
 
 // From the background to the colour of the CPU, in steps that can be told apart.
@@ -45,7 +47,7 @@ export function drawHeat(plot, ys) {
       pixels.fill(shade, row * width + left, row * width + right);
     }
   }
-  const small = new OffscreenCanvas(width, ys.length);
+  Object.assign(small, { width, height: ys.length });
   small.getContext('2d').putImageData(image, 0, 0);
   ctx.save();
   ctx.imageSmoothingEnabled = false;

@@ -96,13 +96,30 @@ function paintSoon() {
   setTimeout(() => requestAnimationFrame(paint), loaded ? wait : 0);
 }
 
+// Something other than the newest values has changed.
+function paintAllSoon() {
+  for (const chart of charts) chart.newest = null;
+  paintSoon();
+}
+
 function paint() {
   painting = false;
   painted = performance.now();
   writeRow();
   writeProcesses();
   if (!range.isLive()) return;
-  for (const chart of charts) if (chart.visible) draw(chart);
+  for (const chart of charts) if (chart.visible && isNews(chart)) draw(chart);
+}
+
+// What has no new value only moves on, which is worth a drawing when it can be seen.
+const MOVED_MIN = 3;
+function isNews(chart) {
+  const newest = store.newest(chart.metrics);
+  const [from, to] = bounds();
+  const moved = ((to - chart.drawnTo) / (to - from)) * (chart.plot?.width ?? Infinity);
+  if (newest === chart.newest && moved < MOVED_MIN) return false;
+  [chart.newest, chart.drawnTo] = [newest, to];
+  return true;
 }
 
 function draw(chart) {
@@ -191,7 +208,7 @@ async function refill() {
   try {
     await loadWindow();
     if (range.isLive()) mended();
-    paintSoon();
+    paintAllSoon();
   } catch (problem) {
     if (range.isLive()) failed([], problem, refill);
   }
@@ -203,7 +220,8 @@ on('frames', (message) => {
   const before = store.latest;
   store.frames(message);
   // A straggler of an instant that is drawn waits for the next, so that it does not set the pace.
-  if (store.latest > before || message.late) paintSoon();
+  if (message.late) paintAllSoon();
+  else if (store.latest > before) paintSoon();
 });
 on('missed', refill);
 on('open', ({ again }) => {
@@ -303,6 +321,7 @@ function rangeChanged() {
     sayRange();
     for (const chart of charts) {
       chart.repaint();
+      chart.newest = null;
       if (loaded) chart.figure.hidden = store.of(chart.metrics).length === 0;
     }
     paint();

@@ -83,6 +83,13 @@ export class Store {
     return track;
   }
 
+  // When the latest value of any of these metrics was read.
+  newest(metrics) {
+    let newest = 0;
+    for (const track of this.tracks.values()) if (metrics.includes(track.metric)) newest = Math.max(newest, track.t.at(-1) ?? 0);
+    return newest;
+  }
+
   // When the values that are kept begin.
   earliest() {
     let first = Infinity;
