@@ -137,9 +137,11 @@ function draw(chart) {
 
 // --- the last five minutes ----------------------------------------------------------------------
 
-async function loadWindow(metrics) {
+// All metrics when none is named; only series that have this label when one is.
+async function loadWindow(metrics, having) {
   if (metrics?.length === 0) return;
   const params = metrics ? { metrics: metrics.join(',') } : {};
+  if (having) params.having = having;
   const window = await json(url(`api/v1/machines/${id}/window`, params));
   store.load(window);
 }
@@ -178,7 +180,11 @@ async function fill() {
   for (const chart of seen) chart.visible = true;
   const asked = new Set();
   try {
-    for (const some of [charts.slice(0, 1), seen, charts]) {
+    // A machine of many CPUs has many series of this metric, and the first chart needs few of them.
+    const [first] = charts;
+    await loadWindow(first.metrics, first.only.find((condition) => !condition.includes('=')));
+    if (range.isLive()) draw(first);
+    for (const some of [seen, charts]) {
       const fresh = [...new Set(some.flatMap((chart) => chart.metrics))].filter((metric) => !asked.has(metric));
       fresh.forEach((metric) => asked.add(metric));
       await loadWindow(fresh);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use proto::v1;
 use serde::Serialize;
 use tonic::Status;
 
@@ -44,14 +45,16 @@ struct Series {
     values: Vec<Number>,
 }
 
-/// `?metrics=` only these; all when absent.
+/// `?metrics=` only these; all when absent. `having=` only series with this label: of a machine with many
+/// CPUs, the modes of all together are a tenth of what each CPU has.
 pub(crate) async fn window(
     State(shared): State<Shared>,
     Path(machine): Path<String>,
     params: Params,
 ) -> Result<Json<WindowJson>, ApiError> {
-    params.allow(&["metrics"])?;
+    params.allow(&["metrics", "having"])?;
     let metrics = params.list("metrics");
+    let having = params.text("having").filter(|label| !label.is_empty());
     let known = shared.hub.picture().rows.contains_key(&machine);
     // The hub knows ids; the aggregator also knows names, and why there is no such machine.
     let id = if known { machine } else { shared.upstream.machine(&machine).await?.id };
@@ -59,22 +62,25 @@ pub(crate) async fn window(
         Status::resource_exhausted("too many machines are watched at once; close some pages")
     })?;
     let window = reader.window(PATIENCE).await;
-    Ok(Json(WindowJson { machine: id, now: now_ms(), groups: groups(&window, &metrics) }))
+    Ok(Json(WindowJson { machine: id, now: now_ms(), groups: groups(&window, &metrics, having) }))
 }
 
-fn groups(window: &Window, metrics: &[String]) -> Vec<Group> {
-    let wanted = |metric: &str| metrics.is_empty() || metrics.iter().any(|m| m == metric);
+fn groups(window: &Window, metrics: &[String], having: Option<&str>) -> Vec<Group> {
+    let wanted = |column: &v1::SeriesDescriptor| {
+        (metrics.is_empty() || metrics.contains(&column.metric))
+            && having.is_none_or(|label| column.labels.contains_key(label))
+    };
     let mut by_layout: BTreeMap<u32, Vec<&Arc<_>>> = BTreeMap::new();
     for frame in &window.frames {
         by_layout.entry(frame.layout.number).or_default().push(frame);
     }
     let groups = by_layout.into_values().map(|frames| {
         let layout = &frames[0].layout;
-        let columns = layout.columns.iter().enumerate().filter(|(_, c)| wanted(&c.metric));
+        let columns = layout.columns.iter().enumerate().filter(|(_, c)| wanted(c));
         let series = columns.map(|(i, column)| Series {
             metric: column.metric.clone(),
             labels: column.labels.clone().into_iter().collect(),
-            counter: column.kind() == proto::v1::MetricKind::Counter,
+            counter: column.kind() == v1::MetricKind::Counter,
             values: frames.iter().map(|frame| Number(frame.values[i])).collect(),
         });
         Group {

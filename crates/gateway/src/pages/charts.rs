@@ -51,6 +51,13 @@ impl Chart {
     }
 }
 
+impl Chart {
+    /// A label that all its series have.
+    pub(crate) fn having(&self) -> Option<&'static str> {
+        self.only.iter().copied().find(|condition| !condition.contains('='))
+    }
+}
+
 const PLAIN: Chart = Chart {
     id: "",
     title: "",
