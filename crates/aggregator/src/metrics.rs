@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use model::probe::Stage;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -43,6 +44,8 @@ pub(crate) struct Metrics {
     pub(crate) history_bytes: Gauge,
     pub(crate) maintenance_failures: Counter,
     pub(crate) query_duration: Timing,
+    /// By stage, in the order of [`Stage::ALL`].
+    pub(crate) probe_latency: [Timing; Stage::ALL.len()],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +81,12 @@ impl Metrics {
         let commit_duration = seconds("commit_duration_seconds", "Time that a commit took");
         let query_duration =
             seconds("range_query_duration_seconds", "Time that a range query took");
+        let probe_latency = [
+            ("probe_stored_seconds", "From a probe's sample to its acknowledgement"),
+            ("probe_streamed_seconds", "From a probe's sample to a reader of StreamMetrics"),
+            ("probe_shown_seconds", "From a probe's sample to an open page"),
+        ];
+        let probe_latency = probe_latency.map(|(name, help)| seconds(name, help));
         let mut r = |name: &str, help: &str| {
             add(registry, name, help, Counter::<u64, AtomicU64>::default())
         };
@@ -159,6 +168,7 @@ impl Metrics {
             ack_latency,
             commit_duration,
             query_duration,
+            probe_latency,
         }
     }
 }

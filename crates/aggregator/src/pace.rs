@@ -70,6 +70,9 @@ impl Totals {
                 ("acknowledgement", metrics.ack_latency.read()),
                 ("commit", metrics.commit_duration.read()),
                 ("range_query", metrics.query_duration.read()),
+                ("probe_stored", metrics.probe_latency[0].read()),
+                ("probe_streamed", metrics.probe_latency[1].read()),
+                ("probe_shown", metrics.probe_latency[2].read()),
             ],
         }
     }

@@ -172,6 +172,9 @@ impl Watcher {
 
     async fn take(&mut self, event: &Event, steps: &mut Vec<Change>) {
         let id = event.machine;
+        if model::probe::is_probe(id) {
+            return;
+        }
         let at = now();
         if !matches!(event.kind, EventKind::Removed) && !self.engine.knows(id) {
             self.introduce(id, at, steps).await;

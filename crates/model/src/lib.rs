@@ -11,6 +11,7 @@ pub mod glob;
 pub mod limits;
 pub mod log_query;
 pub mod metric;
+pub mod probe;
 pub mod pushed;
 pub mod template;
 pub mod words;

@@ -165,6 +165,10 @@ metrics! {
     PUSH_REFUSED = Counter "muster.collector.push.refused" "{value}";
     /// Probes by `muster.probe` that fail now: 1 while failing, 0 otherwise.
     PROBE_FAILING = Gauge "muster.collector.probe.failing" "1";
+    /// Samples that the server's probe has sent. In no machine's list.
+    PROBE_SAMPLES = Counter "muster.probe.samples" "{sample}";
+    /// Time that the sample before took, by `muster.probe.stage`: until it was stored, streamed, shown on a page.
+    PROBE_LATENCY = Gauge "muster.probe.latency" "s";
     /// Log events that the server took in, by `service.name` and `severity` (trace, debug, info, warn, error, fatal, unknown). Made by the server for every machine that logs.
     LOG_EVENTS = Counter "muster.log.events" "{event}";
 }

@@ -10,6 +10,7 @@ use crate::crew::Crew;
 use crate::data_dir::{self, DataDir};
 use crate::doorkeeper::Doorkeeper;
 use crate::guard::Guard;
+use crate::probe;
 use crate::reload;
 use crate::serving::{AGGREGATOR_SERVICES, GRACE, Serving};
 use crate::stores;
@@ -37,6 +38,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.flags.load()?;
     let (file, asked) = (args.flags.file(), config.aggregator.collectors.clone());
+    let probe_name = config.aggregator.name.clone();
     let shutdown = daemon::shutdown::on_signal();
     let mut serving = Serving::bind("aggregator", args.listen, &config, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
@@ -52,11 +54,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let board = aggregator.settings();
     let (routes, names) = doorkeeper.beside(aggregator.routes(), &AGGREGATOR_SERVICES);
     let guard = Guard::new(doorkeeper.link(), serving.hosts.clone(), false, metrics);
+    let probing = proto::Link::new(routes.clone().prepare());
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
     let (server, router, health) = serving.finish(Router::new().merge(services), guard.clone());
 
     let mut crew = Crew::default();
+    if config.probe.enabled {
+        let name = format!("{probe_name} {url}");
+        crew.stage().add("probe", |stop| probe::follow(config.probe, name, probing, None, stop));
+    }
     crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
     let answering = crew.stage();
     answering.add("aggregator", |stop| aggregator.run(stop));

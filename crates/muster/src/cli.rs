@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     account, aggregator, alerts, bench, check_config, collector, completions, demo, gateway,
-    health, logs, machine, migrate, token, top, up,
+    health, logs, machine, migrate, probe, token, top, up,
 };
 
 /// Takes the roll call of your machines: what each one does, every second, live in the browser and kept.
@@ -40,6 +40,7 @@ enum Role {
     Collector(collector::Args),
     Migrate(migrate::Args),
     Health(health::Args),
+    Probe(probe::Args),
     Top(top::Args),
     Logs(logs::Args),
     Machine(machine::Args),
@@ -61,6 +62,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Role::Collector(args) => collector::run(args),
         Role::Migrate(args) => wait(migrate::run(args)),
         Role::Health(args) => wait(health::run(args)),
+        Role::Probe(args) => wait(probe::run(args)),
         Role::Top(args) => wait(top::run(args)),
         Role::Logs(args) => wait(logs::run(args)),
         Role::Machine(args) => wait(machine::run(args)),
@@ -129,7 +131,7 @@ mod tests {
             // Tools that a person types are not configured by an environment.
             if matches!(
                 role.get_name(),
-                "bench" | "check-config" | "completions" | "demo" | "logs" | "top"
+                "bench" | "check-config" | "completions" | "demo" | "logs" | "probe" | "top"
             ) {
                 continue;
             }

@@ -19,6 +19,7 @@ pub(crate) struct Config {
     pub(crate) alerts: ::alerts::Config,
     pub(crate) gateway: ::gateway::Config,
     pub(crate) collector: ::collector::Config,
+    pub(crate) probe: crate::probe::Config,
 }
 
 #[derive(Debug, Deserialize)]

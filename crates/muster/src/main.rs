@@ -25,6 +25,7 @@ mod logs;
 mod machine;
 mod migrate;
 mod overload;
+mod probe;
 mod reload;
 mod remote;
 mod serving;

@@ -56,6 +56,7 @@ impl Serving {
     ) -> anyhow::Result<Self> {
         config.access.check()?;
         config.check_stores()?;
+        config.probe.check()?;
         let tls = Listener::open(&config.tls)?;
         let server = Server::bind(listen)?.with_tls(tls);
         let mut metrics = Registry::default();

@@ -13,6 +13,7 @@ use crate::data_dir::{self, DataDir};
 use crate::demo::FleetFlags;
 use crate::doorkeeper::Doorkeeper;
 use crate::guard::Guard;
+use crate::probe;
 use crate::reload;
 use crate::serving::{AGGREGATOR_SERVICES, ALERTS_SERVICES, GRACE, Serving};
 use crate::stores;
@@ -68,6 +69,7 @@ async fn serve(
     fleet: Option<FleetFlags>,
 ) -> anyhow::Result<()> {
     let asked = config.aggregator.collectors.clone();
+    let probe_name = config.aggregator.name.clone();
     let shutdown = daemon::shutdown::on_signal();
     let storing = serving.health.component("storage");
     let stores = storage::open(&config.storage, data_dir.path()).await?;
@@ -99,8 +101,11 @@ async fn serve(
         None => Some(::collector::Collector::open(collector, target)?),
     };
 
+    let probing = link.clone();
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
+    // Its own page is open to itself where it is to all.
+    let page = (!serving.guarded && !serving.server.speaks_tls()).then(|| url.clone());
     let (server, router, health) = serving.finish(gateway.router().merge(services), guard.clone());
 
     let mut crew = Crew::default();
@@ -109,6 +114,10 @@ async fn serve(
         (Some(collector), _) => crew.stage().add("collector", |stop| collector.run(stop)),
         (None, Some(fleet)) => crew.stage().add("demo", |stop| fleet.report(link, stop)),
         (None, None) => {}
+    }
+    if config.probe.enabled {
+        let name = format!("{probe_name} {url}");
+        crew.stage().add("probe", |stop| probe::follow(config.probe, name, probing, page, stop));
     }
     crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
     // The dashboard ends before what it watches does: that would look to it like an outage.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::{EventKind, Frame, Item, Payload, SeqRanges, limits};
+use model::probe::{self, Stage};
+use model::{EventKind, Frame, Item, Layout, Payload, SeqRanges, limits};
 use proto::{convert, v1};
 use storage::StorageError;
 use storage::events::{Event, EventKind as News};
@@ -101,6 +102,9 @@ fn check_times(payload: &Payload, now: Now) -> Result<(), Refusal> {
 async fn frame(session: &mut Session, frame: Frame, now: Now) -> Result<Content, Refusal> {
     let frame = Arc::new(frame);
     let known = session.layouts.of(&frame, now.mono)?;
+    if probe::is_probe(session.machine) {
+        tell_latencies(&session.dock.metrics, &known.layout, &frame);
+    }
     let layout = known.layout.clone();
     let content = Content::Frame(layout.clone(), frame.clone());
     let age_ms = session.skew.age_ms(frame.time, now.wall);
@@ -133,6 +137,16 @@ async fn frame(session: &mut Session, frame: Frame, now: Now) -> Result<Content,
     }
     publish(session, News::Frame { frame: live, late }).await;
     Ok(content)
+}
+
+/// What a probe says of its sample before this one.
+fn tell_latencies(metrics: &Metrics, layout: &Layout, frame: &Frame) {
+    for (series, seconds) in layout.series().iter().zip(&frame.values) {
+        let stage = Stage::from_name(series.labels.get(probe::STAGE));
+        if let Some(stage) = stage.filter(|_| seconds.is_finite()) {
+            metrics.probe_latency[stage as usize].observe(*seconds);
+        }
+    }
 }
 
 /// Shows everything else. `newest`: its number is above all others, so it happened just now.

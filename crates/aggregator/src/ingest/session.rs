@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use model::{Caller, Headline, MachineId, SeqRanges, SpoolEpoch, limits};
+use model::{Caller, Headline, MachineId, SeqRanges, SpoolEpoch, limits, probe};
 use proto::v1::collector_message::Kind as Message;
 use proto::v1::goodbye::Reason as GoodbyeReason;
 use proto::{convert, v1};
@@ -130,8 +130,14 @@ async fn open(
         interval,
         clock_skew_ms: skew.ms(),
     };
-    tracing::info!(machine.id = %machine, host.name = opening.facts.host_name, "collector connected");
-    let (fenced, headline) = dock.roll.opened(opening, now);
+    if !probe::is_probe(machine) {
+        tracing::info!(machine.id = %machine, host.name = opening.facts.host_name, "collector connected");
+    }
+    // A probe is no machine: nobody is to find it among them.
+    let (fenced, headline) = match probe::is_probe(machine) {
+        true => (CancellationToken::new(), Headline::default()),
+        false => dock.roll.opened(opening, now),
+    };
     let lease_token = lease.token;
     Ok(Session {
         dock: dock.clone(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{MachineId, Matcher, UnixMillis};
+use model::{Labels, MachineFacts, MachineId, MachineStatus, Matcher, UnixMillis, probe};
 use proto::{convert, v1};
 use storage::live::Presence;
 use storage::registry::MachineRecord;
@@ -69,10 +69,27 @@ impl Desk {
         field: &str,
         reference: &str,
     ) -> Result<Arc<MachineRecord>, Status> {
-        if let Some(record) = reference.parse().ok().and_then(|id| self.roll.record(id)) {
+        let id: Option<MachineId> = reference.parse().ok();
+        if let Some(record) = id.and_then(|id| self.roll.record(id)) {
             return Ok(record);
         }
+        if let Some(id) = id.filter(|id| probe::is_probe(*id)) {
+            return Ok(Arc::new(unlisted(id)));
+        }
         resolve(field, reference, self.roll.records())
+    }
+}
+
+/// A probe, which is found by its id alone.
+fn unlisted(id: MachineId) -> MachineRecord {
+    MachineRecord {
+        id,
+        facts: MachineFacts::default(),
+        labels: Labels::empty(),
+        first_seen: UnixMillis(0),
+        last_seen: UnixMillis(0),
+        status: MachineStatus::Online,
+        status_since: UnixMillis(0),
     }
 }
 

@@ -276,9 +276,11 @@ impl Follower {
     }
 
     fn request(&self) -> v1::StreamMetricsRequest {
+        let mut metrics = charts::metrics();
+        metrics.push(model::metric::PROBE_SAMPLES.name.to_owned());
         v1::StreamMetricsRequest {
             machine: self.machine_id.clone(),
-            metrics: charts::metrics(),
+            metrics,
             // Always all of it: the ring leaves out what it has, so a reconnect fills the hole.
             lookback: Some(proto::convert::duration_from_ms(limits::LIVE_WINDOW_MS)),
             format: v1::stream_metrics_request::Format::Columns.into(),

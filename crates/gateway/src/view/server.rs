@@ -169,6 +169,9 @@ impl TimingLine {
             "acknowledgement" => "From receipt to acknowledgement".to_owned(),
             "commit" => "A commit".to_owned(),
             "range_query" => "A range query".to_owned(),
+            "probe_stored" => "Probe: from sample to durable".to_owned(),
+            "probe_streamed" => "Probe: from sample to a stream".to_owned(),
+            "probe_shown" => "Probe: from sample to a page".to_owned(),
             other => other.replace('_', " "),
         };
         let words = |duration: Option<&prost_types::Duration>| match seconds(duration) {

@@ -15,6 +15,7 @@ mod grpcurl;
 mod logs;
 mod newcomer;
 mod outage;
+mod probe;
 mod process;
 mod push;
 mod random;
