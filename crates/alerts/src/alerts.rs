@@ -1,5 +1,6 @@
 //! The role: its parts, and how they begin and end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +16,16 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 
 use crate::api::Api;
-use crate::book::{Book, now};
+use crate::attendant::Attendant;
+use crate::book::Book;
 use crate::config::{Config, millis};
-use crate::desk::{Desk, Pace};
-use crate::engine::Engine;
+use crate::desk::Pace;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::notify::{Directory, Pacing, Sender, Workers};
 use crate::rule;
 use crate::rules_file::RulesFile;
-use crate::watch::{Command, Watcher};
+use crate::watch::{Command, State, Watcher};
 
 /// Requests that wait for the watcher.
 const COMMANDS_MAX: usize = 64;
@@ -39,6 +40,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Alerts {
     api: Api,
+    attendant: Attendant,
     watcher: Watcher,
     keeper: Keeper,
     workers: Workers,
@@ -75,23 +77,23 @@ impl Alerts {
             group_wait_ms: millis(notify.group_wait),
             repeat_ms: millis(notify.repeat_interval),
         };
+        let attendant = Attendant::open(store.clone(), directory.clone()).await;
+        let attendant = attendant.context("failed to join the alert services")?;
         let mut watcher = Watcher {
-            engine: Engine::new(config.series_per_rule_max, now()),
-            desk: Desk::new(pace),
+            store: store.clone(),
             book: book.clone(),
             directory: directory.clone(),
             registry: stores.registry.clone(),
             subscription,
             commands,
             keep,
+            rolls: attendant.rolls(),
             metrics: metrics.clone(),
-            changed: Default::default(),
-            heard: Default::default(),
+            pace,
+            series_per_rule_max: config.series_per_rule_max,
+            state: State::default(),
         };
-        let changes = watcher.restore(&*store).await?;
-        if !changes.is_empty() {
-            store.record(changes).await.context("failed to keep the state of alerts")?;
-        }
+        watcher.restore().await?;
         let sender = Sender::new(notify.timeout.get())?;
         let workers = Workers {
             store: store.clone(),
@@ -104,8 +106,10 @@ impl Alerts {
             },
             metrics: metrics.clone(),
             news: hear_news,
+            rolls: attendant.rolls(),
         };
-        let keeper = Keeper { store: store.clone(), queue, news, metrics };
+        let numbers = HashMap::new();
+        let keeper = Keeper { store: store.clone(), queue, news, metrics, numbers };
         let rules_file = config.rules_file.map(|path| RulesFile {
             path,
             book: book.clone(),
@@ -122,7 +126,7 @@ impl Alerts {
             series_per_rule_max: config.series_per_rule_max,
             tests: Arc::new(tokio::sync::Semaphore::new(1)),
         };
-        Ok(Self { api, watcher, keeper, workers, rules_file })
+        Ok(Self { api, attendant, watcher, keeper, workers, rules_file })
     }
 
     /// `AlertConfigService` and `AlertService`, with their limits on messages.
@@ -140,11 +144,13 @@ impl Alerts {
     /// # Errors
     /// A part that ended before its time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { api, watcher, keeper, workers, rules_file } = self;
+        let Self { api, attendant, watcher, keeper, workers, rules_file } = self;
         // The routes keep their own copy: requests in flight are answered as long as the watcher is there.
         drop(api);
         let give_up = CancellationToken::new();
         let stop = shutdown.child_token();
+        let farewell = attendant.farewell();
+        let mut attendant = spawn(attendant.run(stop.clone()));
         let mut watcher = spawn(watcher.run(stop.clone()));
         let mut keeper = spawn(keeper.run(give_up.clone()));
         let mut workers = spawn(workers.run(stop.clone()));
@@ -159,6 +165,7 @@ impl Alerts {
             // All of them end when it does; only before it is that a failure.
             biased;
             () = shutdown.cancelled() => None,
+            end = &mut attendant => Some(("attendant", end)),
             end = &mut watcher => Some(("watcher", end)),
             end = &mut keeper => Some(("keeper", end)),
             end = &mut workers => Some(("notification workers", end)),
@@ -177,7 +184,13 @@ impl Alerts {
             keeper.await.context("the alert service's keeper failed")?;
         }
         file.await.context("the alert service's reader of the rules file failed")?;
-        workers.await.context("the alert service's notification workers failed")
+        workers.await.context("the alert service's notification workers failed")?;
+        attendant.await.context("the alert service's attendant failed")?;
+        // When nobody hears it, the others find out by themselves.
+        if let Ok(Err(error)) = tokio::time::timeout(LAST_WORDS, farewell.say()).await {
+            tracing::warn!(%error, "failed to hand over to the other alert services");
+        }
+        Ok(())
     }
 }
 

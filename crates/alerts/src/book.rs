@@ -199,8 +199,8 @@ impl Book {
         }
         for spec in defaults {
             match self.create_rule(&spec, "default", "muster").await {
-                // A start that was killed half way left some behind.
-                Ok(_) | Err(SaveError::NameTaken(_)) => {}
+                // A start that was killed half way left some behind, or another service starts as well.
+                Ok(_) | Err(SaveError::NameTaken(_) | SaveError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -214,7 +214,10 @@ impl Book {
             updated: now(),
             updated_by: "muster".to_owned(),
         };
-        self.save(mark, "", "").await
+        match self.save(mark, "", "").await {
+            Err(SaveError::Conflict { .. }) => Ok(()),
+            outcome => outcome,
+        }
     }
 }
 

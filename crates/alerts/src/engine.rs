@@ -17,9 +17,12 @@ mod instance;
 mod machine;
 mod points;
 mod projection;
+mod watched;
 
 use machine::Machine;
 use projection::Projections;
+pub use watched::Tally;
+use watched::Watched;
 
 /// Values older than the newest of their machine by more than this are late, and windows close this long
 /// after their end.
@@ -42,8 +45,7 @@ pub struct Engine {
     projections: Projections,
     machines: HashMap<MachineId, Machine>,
     /// Series that each rule watches.
-    watched: HashMap<RuleId, usize>,
-    series_per_rule_max: usize,
+    watched: Watched,
     /// Nothing before this moment was seen: a machine cannot have been offline for longer, as far as we know.
     since: UnixMillis,
     counters: Counters,
@@ -62,11 +64,15 @@ pub struct Kept {
 
 impl Engine {
     pub fn new(series_per_rule_max: usize, since: UnixMillis) -> Self {
+        Self::beside(Tally::default(), series_per_rule_max, since)
+    }
+
+    /// One of several in a process: a rule watches at most so many series in all of them together.
+    pub fn beside(others: Tally, series_per_rule_max: usize, since: UnixMillis) -> Self {
         Self {
             projections: Projections::default(),
             machines: HashMap::new(),
-            watched: HashMap::new(),
-            series_per_rule_max,
+            watched: Watched::new(series_per_rule_max, others),
             since,
             counters: Counters::default(),
         }
@@ -84,16 +90,24 @@ impl Engine {
         self.machines.contains_key(&machine)
     }
 
+    /// Every machine, with what it is called.
+    pub fn identities(&self) -> impl Iterator<Item = (MachineId, &Identity)> {
+        self.machines.iter().map(|(id, machine)| (*id, machine.identity()))
+    }
+
+    pub fn identity(&self, machine: MachineId) -> Option<&Identity> {
+        self.machines.get(&machine).map(Machine::identity)
+    }
+
     /// Puts these rules in force; disabled ones are left out. Alerts of rules that changed go on where they
     /// still apply; the others are withdrawn.
     pub fn set_rules(&mut self, rules: &[Arc<Rule>], at: UnixMillis, out: &mut Vec<Change>) {
         let enabled = rules.iter().filter(|rule| rule.spec.enabled).cloned().collect();
         self.projections.set_rules(enabled);
-        self.watched.clear();
         for (id, machine) in &mut self.machines {
             machine.adopt(*id, self.projections.rules(), at, out);
-            machine.count_watched(&mut self.watched);
         }
+        self.recount();
     }
 
     /// Makes a machine known, or tells that its name or labels changed.
@@ -159,11 +173,10 @@ impl Engine {
         }
         self.counters.frames += 1;
         if machine.needs_binding(layout.id(), self.projections.generation()) {
-            let limits = (&mut self.watched, self.series_per_rule_max);
             // A late frame says nothing about when its series should have been heard of.
             let from = if late { received.max(frame.time) } else { frame.time };
             self.counters.series_over_limit +=
-                machine.bind(id, layout, from, &mut self.projections, limits);
+                machine.bind(id, layout, from, &mut self.projections, &mut self.watched);
         }
         machine.observe(id, frame, late, received, &mut self.counters, out);
     }
@@ -215,10 +228,11 @@ impl Engine {
     }
 
     fn recount(&mut self) {
-        self.watched.clear();
+        let mut watched = HashMap::new();
         for machine in self.machines.values() {
-            machine.count_watched(&mut self.watched);
+            machine.count_watched(&mut watched);
         }
+        self.watched.replace(watched);
     }
 }
 

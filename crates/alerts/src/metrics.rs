@@ -1,15 +1,15 @@
 //! What the service counts about itself. All names begin with `muster_alerts_`.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use storage::alerting::Shard;
 
-use crate::desk::Desk;
-use crate::engine::{Counters, Engine};
+use crate::watch::Share;
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +25,9 @@ pub(crate) struct Metrics {
     /// Attempts to send, by what became of them.
     pub(crate) messages: Family<Sent, Counter>,
     pub(crate) notices_dead: Counter,
-    /// What the engine had counted when it was last looked at.
-    seen: Arc<Mutex<Counters>>,
+    shards: Gauge,
+    /// Batches that came after somebody else had taken over.
+    pub(crate) claims_refused: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,23 +77,33 @@ impl Metrics {
             m.messages,
         );
         registry.register("notices_dead", "Notices that could not be told", m.notices_dead);
+        registry.register("shards", "Parts of the machines that this service watches", m.shards);
+        registry.register(
+            "claims_refused",
+            "Batches of changes that were dropped because another service had taken over",
+            m.claims_refused,
+        );
         metrics
     }
 
-    pub(crate) fn report(&self, engine: &Engine, desk: &Desk) {
-        let now = engine.counters();
-        // Only this task comes here; the lock is for the type alone.
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.frames.inc_by(now.frames - seen.frames);
-        self.late_frames.inc_by(now.late_frames - seen.late_frames);
-        self.evaluations.inc_by(now.evaluations - seen.evaluations);
-        self.series_over_limit.inc_by(now.series_over_limit - seen.series_over_limit);
-        *seen = now;
-        self.rules.set(engine.rules().len() as i64);
-        let away = desk.open_alerts().filter(|o| o.alert.life.phase().name() == "unknown").count();
-        let open = desk.open_alerts().count();
+    pub(crate) fn report(&self, shares: &mut BTreeMap<Shard, Share>, rules: usize) {
+        let (mut open, mut away) = (0, 0);
+        for share in shares.values_mut() {
+            let now = share.engine.counters();
+            let seen = std::mem::replace(&mut share.reported, now);
+            self.frames.inc_by(now.frames - seen.frames);
+            self.late_frames.inc_by(now.late_frames - seen.late_frames);
+            self.evaluations.inc_by(now.evaluations - seen.evaluations);
+            self.series_over_limit.inc_by(now.series_over_limit - seen.series_over_limit);
+            for alert in share.desk.open_alerts() {
+                open += 1;
+                away += i64::from(alert.alert.life.phase().name() == "unknown");
+            }
+        }
+        self.rules.set(rules as i64);
+        self.shards.set(shares.len() as i64);
         let gauge = |phase| self.alerts.get_or_create(&Phase { phase }).clone();
-        gauge("firing").set((open - away) as i64);
-        gauge("unknown").set(away as i64);
+        gauge("firing").set(open - away);
+        gauge("unknown").set(away);
     }
 }

@@ -4,14 +4,15 @@ use model::{MachineId, TimeRange, UnixMillis};
 use proto::convert::FieldError;
 use proto::v1;
 use proto::v1::alert_service_server::AlertService;
-use storage::alerting::{Incident, IncidentFilter, Setting, SettingKind};
+use std::time::Duration;
+use storage::alerting::{Incident, IncidentFilter, Setting, SettingKind, Shard};
 use tonic::{Request, Response, Status};
 
 use super::rule::{level_to_proto, matchers_from_proto, matchers_to_proto};
 use super::{Api, actor, limit, refused, required, stamp, time, unavailable};
 use crate::alert::AlertId;
 use crate::book::{SaveError, now};
-use crate::desk::Acknowledgement;
+use crate::desk::{self, Acknowledgement};
 use crate::lifecycle::{Held, Lifecycle, Phase};
 use crate::notice::{Notice, map};
 use crate::rule::{Condition, Level};
@@ -21,6 +22,9 @@ use crate::watch::{Active, Command};
 const MONTH_MS: i64 = 30 * 24 * 3600 * 1000;
 const AUTHOR_BYTES_MAX: usize = 120;
 const COMMENT_BYTES_MAX: usize = 1024;
+/// How long somebody waits for another alert service; longer than it takes to replace one.
+const ERRAND_PATIENCE: Duration = Duration::from_secs(10);
+const ERRAND_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[tonic::async_trait]
 impl AlertService for Api {
@@ -29,7 +33,11 @@ impl AlertService for Api {
         request: Request<v1::ListActiveRequest>,
     ) -> Result<Response<v1::ListActiveResponse>, Status> {
         let matchers = matchers_from_proto("matchers", request.into_inner().matchers)?;
-        let mut active = self.ask(Command::Active).await?;
+        let elsewhere = match self.store.shards() {
+            1 => Vec::new(),
+            _ => self.store.states().await.map_err(unavailable)?,
+        };
+        let mut active = self.ask(|reply| Command::Active(elsewhere, reply)).await?;
         let firing = |a: &&Active| a.alert.life.phase() == Phase::Firing;
         let critical = |a: &&Active| a.open.as_ref().is_some_and(|o| o.level == Level::Critical);
         let counts = (
@@ -83,7 +91,9 @@ impl AlertService for Api {
         text("comment", &request.comment, COMMENT_BYTES_MAX)?;
         let author = if request.author.is_empty() { actor } else { request.author };
         let acknowledgement = Acknowledgement { time: now(), author, comment: request.comment };
-        match self.ask(|reply| Command::Acknowledge(id, acknowledgement, reply)).await? {
+        let given = acknowledgement.clone();
+        let here = self.ask(|reply| Command::Acknowledge(id, given, reply)).await?;
+        match here || self.acknowledge_elsewhere(id, &acknowledgement).await? {
             true => Ok(Response::new(v1::AcknowledgeResponse {})),
             false => Err(Status::failed_precondition("alert_id: this alert does not fire")),
         }
@@ -194,6 +204,39 @@ impl AlertService for Api {
 }
 
 impl Api {
+    /// Asks the service that watches the alert, and waits until it did. False when it does not fire.
+    async fn acknowledge_elsewhere(
+        &self,
+        id: AlertId,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<bool, Status> {
+        if self.store.shards() == 1 {
+            return Ok(false);
+        }
+        let states = self.store.states().await.map_err(unavailable)?;
+        let state = states.into_iter().find(|state| state.id == id.to_string());
+        let open = state.and_then(|state| match desk::read(&state.document)? {
+            (kept, Some(_)) => Some(kept.machine),
+            (_, None) => None,
+        });
+        let Some(machine) = open else { return Ok(false) };
+        let shard = Shard::of(machine, self.store.shards());
+        let document = acknowledgement.write(id);
+        let errand = self.store.ask(shard, &document).await.map_err(unavailable)?;
+        let done = async {
+            while self.store.is_asked(errand).await? {
+                tokio::time::sleep(ERRAND_LOOK_EVERY).await;
+            }
+            Ok(true)
+        };
+        match tokio::time::timeout(ERRAND_PATIENCE, done).await {
+            Ok(done) => done.map_err(unavailable),
+            Err(_) => Err(Status::unavailable(
+                "the alert service that watches this alert does not answer; it, or the one that takes over, will do so",
+            )),
+        }
+    }
+
     /// Silences that ended long ago are shown to nobody any more.
     async fn forget_old_silences(&self, at: UnixMillis) -> Result<(), Status> {
         let settings = self.store.settings(SettingKind::Silence).await.map_err(unavailable)?;

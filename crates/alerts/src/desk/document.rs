@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{Kind, Labels, MachineId, Series, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::{Acknowledgement, Alert, Open};
+use super::{Acknowledgement, Alert, AlertId, Open};
 use crate::engine::Kept;
 use crate::lifecycle::{Firing, Held, Lifecycle, Pending};
 use crate::notice::map;
@@ -147,4 +147,31 @@ fn remembered(incident: Incident) -> Option<Remembered> {
             comment,
         }),
     })
+}
+
+#[derive(Serialize, Deserialize)]
+struct Acknowledged {
+    alert: String,
+    time: i64,
+    author: String,
+    comment: String,
+}
+
+impl Acknowledgement {
+    /// For the service that watches the alert.
+    pub fn write(&self, alert: AlertId) -> String {
+        let acknowledged = Acknowledged {
+            alert: alert.to_string(),
+            time: self.time.0,
+            author: self.author.clone(),
+            comment: self.comment.clone(),
+        };
+        serde_json::to_string(&acknowledged).expect("texts and numbers are always JSON")
+    }
+
+    /// `None` when it is not what this version writes.
+    pub fn read(json: &str) -> Option<(AlertId, Self)> {
+        let Acknowledged { alert, time, author, comment } = serde_json::from_str(json).ok()?;
+        Some((AlertId::from_text(&alert)?, Self { time: UnixMillis(time), author, comment }))
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::instance::{Instance, Owner};
 use super::projection::Projections;
+use super::watched::Watched;
 use super::{
     Alert, AlertId, Cause, Change, Counters, Frame, Identity, Kept, Layout, LayoutId, Lifecycle,
     MachineId, MachineStatus, Phase, Rule, RuleId, Series, UnixMillis, WATERMARK_MS,
@@ -146,7 +147,7 @@ impl Machine {
         layout: &Layout,
         from: UnixMillis,
         projections: &mut Projections,
-        (watched_by_rule, max): (&mut HashMap<RuleId, usize>, usize),
+        watched_by_rule: &mut Watched,
     ) -> u64 {
         let projection = projections.of(layout);
         let mut over_limit = 0;
@@ -161,12 +162,10 @@ impl Machine {
             let instance = match known {
                 Some(instance) => instance,
                 None => {
-                    let count = watched_by_rule.entry(rule.id.clone()).or_default();
-                    if *count >= max {
+                    if !watched_by_rule.admit(&rule.id) {
                         over_limit += 1;
                         continue;
                     }
-                    *count += 1;
                     let place = Some((layout.clone(), *column));
                     self.add(Instance::new(id, Arc::clone(rule), place, from))
                 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::UnixMillis;
+use serde::{Deserialize, Serialize};
 use storage::StorageError;
 use storage::alerting::{Alerting, Setting, SettingKind};
 use tokio::sync::watch;
@@ -16,6 +17,14 @@ pub(crate) struct Health {
     pub(crate) last_success: Option<UnixMillis>,
     pub(crate) last_failure: Option<UnixMillis>,
     pub(crate) last_error: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    suspended: bool,
+    last_success: Option<i64>,
+    last_failure: Option<i64>,
+    last_error: String,
 }
 
 /// Cheap to clone; all clones are the same directory.
@@ -51,6 +60,35 @@ impl Directory {
 
     pub(crate) fn health_of(&self, channel: &str) -> Health {
         self.health().get(channel).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn channels(&self) -> Arc<Vec<Channel>> {
+        self.channels.borrow().clone()
+    }
+
+    /// How a channel is doing, for services that do not serve it.
+    pub(crate) fn note_of(&self, channel: &str) -> String {
+        let health = self.health_of(channel);
+        let note = Note {
+            suspended: health.suspended,
+            last_success: health.last_success.map(|time| time.0),
+            last_failure: health.last_failure.map(|time| time.0),
+            last_error: health.last_error,
+        };
+        serde_json::to_string(&note).expect("texts and numbers are always JSON")
+    }
+
+    /// What the service that serves the channel notes of it.
+    pub(crate) fn learn(&self, channel: &str, note: &str) {
+        let Ok(note) = serde_json::from_str::<Note>(note) else { return };
+        self.note(channel, |health| {
+            *health = Health {
+                suspended: note.suspended,
+                last_success: note.last_success.map(UnixMillis),
+                last_failure: note.last_failure.map(UnixMillis),
+                last_error: note.last_error,
+            };
+        });
     }
 
     pub(super) fn note(&self, channel: &str, change: impl FnOnce(&mut Health)) {

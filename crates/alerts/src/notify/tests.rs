@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::attendant::Attendant;
 use crate::book::{Book, now};
 use crate::metrics::Metrics;
 use crate::notice::{Kind, Notice};
@@ -305,6 +306,9 @@ impl Scene {
         let directory = Directory::new(store.clone());
         let (news, hear) = watch::channel(0);
         let stop = CancellationToken::new();
+        let attendant = Attendant::open(store.clone(), directory.clone()).await.expect("joined");
+        let rolls = attendant.rolls();
+        tokio::spawn(attendant.run(stop.clone()));
         let workers = Workers {
             store: store.clone(),
             directory: directory.clone(),
@@ -312,6 +316,7 @@ impl Scene {
             pacing,
             metrics: Metrics::default(),
             news: hear,
+            rolls,
         };
         tokio::spawn(workers.run(stop.clone()));
         Self { store, directory, news, stop, _dir: dir }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::Breaker;
 use super::plan::plan;
 use super::{Answer, Channel, Directory, Message, Sender};
+use crate::attendant::Rolls;
 use crate::book::now;
 use crate::metrics::{Metrics, Sent};
 
@@ -21,6 +22,8 @@ use crate::metrics::{Metrics, Sent};
 const LOOK_AT: usize = 1000;
 /// Without news a worker looks this often, in case it missed some.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Of what other services have to tell there is no news.
+const LOOK_EVERY_SHARED: Duration = Duration::from_secs(1);
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,23 +44,28 @@ pub(crate) struct Workers {
     pub(crate) metrics: Metrics,
     /// Moves whenever there may be something new to tell.
     pub(crate) news: watch::Receiver<u64>,
+    /// Which channels this service serves.
+    pub(crate) rolls: Rolls,
 }
 
 impl Workers {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut channels = self.directory.follow();
+        let mut rolls = self.rolls.clone();
         let mut tasks = JoinSet::new();
         let mut running: HashMap<String, (Channel, CancellationToken)> = HashMap::new();
         loop {
             let wanted = channels.borrow_and_update().clone();
+            rolls.latest();
+            let is_ours = |channel: &Channel| channel.enabled && rolls.serves(&channel.id);
             running.retain(|_, (channel, stop)| {
-                let stays = channel.enabled && wanted.contains(channel);
+                let stays = is_ours(channel) && wanted.contains(channel);
                 if !stays {
                     stop.cancel();
                 }
                 stays
             });
-            for channel in wanted.iter().filter(|channel| channel.enabled) {
+            for channel in wanted.iter().filter(|channel| is_ours(channel)) {
                 if running.contains_key(&channel.id) {
                     continue;
                 }
@@ -69,6 +77,7 @@ impl Workers {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = channels.changed() => if changed.is_err() { break },
+                () = rolls.changed() => {}
                 Some(ended) = tasks.join_next() => if let Err(error) = ended {
                     tracing::error!(%error, "a notification worker failed");
                     // Which one is not known: all begin again, from the store.
@@ -116,11 +125,19 @@ impl Worker {
 
     /// Tells what is ready. Returns how long there is nothing to do.
     async fn round(&mut self, stop: &CancellationToken) -> Result<Duration, StorageError> {
+        let look_every = match self.all.store.shards() {
+            1 => LOOK_EVERY,
+            _ => LOOK_EVERY_SHARED,
+        };
+        if !self.all.rolls.serves(&self.channel.id) {
+            // Somebody else may tell the same. This one is stopped soon, or holds it again.
+            return Ok(look_every);
+        }
         let waiting = self.waiting().await?;
         let plan = plan(&waiting, &self.sent, self.all.pacing.group_interval_ms, now());
         for places in &plan.messages {
             let batch: Vec<&Queued> = places.iter().map(|place| &waiting[*place]).collect();
-            let Some(answer) = self.send(&batch, stop).await? else { return Ok(LOOK_EVERY) };
+            let Some(answer) = self.send(&batch, stop).await? else { return Ok(look_every) };
             if let Answer::Retry { reason, after } = answer {
                 return Ok(self.failed(reason, after));
             }
@@ -130,7 +147,7 @@ impl Worker {
             return Ok(Duration::ZERO);
         }
         let wake = plan.wake.map(|wake| Duration::from_millis(wake.since(now()).max(0) as u64));
-        Ok(wake.unwrap_or(LOOK_EVERY).min(LOOK_EVERY))
+        Ok(wake.unwrap_or(look_every).min(look_every))
     }
 
     /// What waits, without what waited for too long or does not fit.
@@ -154,7 +171,7 @@ impl Worker {
         Ok(waiting)
     }
 
-    /// `None` when told to stop meanwhile.
+    /// `None` when told to stop meanwhile, or when another service may serve the channel.
     async fn send(
         &mut self,
         batch: &[&Queued],
@@ -166,7 +183,10 @@ impl Worker {
             self.bury(batch, "it cannot be read by this version").await?;
             return Ok(Some(Answer::Refused { reason: String::new() }));
         }
+        let mut rolls = self.all.rolls.clone();
         let answer = tokio::select! {
+            biased;
+            () = rolls.lose(&self.channel.id) => return Ok(None),
             answer = self.all.sender.send(&self.channel.address, &message) => answer,
             () = last_moment(stop) => return Ok(None),
         };

@@ -206,8 +206,7 @@ async fn every_change_of_a_setting_is_seen_by_its_edition() {
     let mut last = attend(&store, "a").await.edition;
     let mut grew = async || {
         let edition = attend(&store, "b").await.edition;
-        let grew = edition > std::mem::replace(&mut last, edition);
-        grew
+        edition > std::mem::replace(&mut last, edition)
     };
     let setting = Setting {
         kind: SettingKind::Rule,

@@ -1,0 +1,239 @@
+//! What is watched under one claim: the machines of a shard, their alerts, and who was told.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use model::{MachineId, MachineStatus, UnixMillis};
+use storage::alerting::{AlertChanges, AlertState, Alerting, Claim, IncidentFilter, Shard};
+use storage::events::{Event, EventKind};
+use storage::registry::MachineRecord;
+
+use super::{Active, Settings, identity};
+use crate::alert::{Alert, AlertId, Cause, Change};
+use crate::desk::{self, Desk, Pace};
+use crate::engine::{Counters, Engine};
+
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) claim: Claim,
+    pub(crate) engine: Engine,
+    pub(crate) desk: Desk,
+    /// Machines that a status was told of, or a frame.
+    heard: HashSet<MachineId>,
+    /// What the engine had counted when it was last looked at.
+    pub(crate) reported: Counters,
+}
+
+/// What was kept of all machines, read once for all shares that are opened together.
+#[derive(Debug)]
+pub(super) struct Past {
+    shards: u16,
+    machines: Vec<MachineRecord>,
+    states: Vec<AlertState>,
+}
+
+impl Past {
+    pub(super) async fn read(
+        store: &dyn Alerting,
+        registry: &dyn storage::Registry,
+    ) -> anyhow::Result<Self> {
+        let machines =
+            registry.machines().await.context("failed to read the register of machines")?;
+        let states = store.states().await.context("failed to read the state of alerts")?;
+        Ok(Self { shards: store.shards(), machines, states })
+    }
+
+    pub(super) fn machines(&self) -> &[MachineRecord] {
+        &self.machines
+    }
+
+    fn of(&self, shard: Shard) -> impl Iterator<Item = &MachineRecord> {
+        self.machines.iter().filter(move |record| Shard::of(record.id, self.shards) == shard)
+    }
+}
+
+impl Share {
+    /// Goes on where whoever watched before stood: rules, then machines, then alerts.
+    pub(super) async fn open(
+        claim: Claim,
+        (engine, pace): (Engine, Pace),
+        settings: &Settings,
+        past: &Past,
+        store: &dyn Alerting,
+        at: UnixMillis,
+    ) -> anyhow::Result<(Self, AlertChanges)> {
+        let mut share = Self {
+            claim,
+            engine,
+            desk: Desk::new(pace),
+            heard: HashSet::new(),
+            reported: Counters::default(),
+        };
+        let (mut steps, mut out) = (Vec::new(), AlertChanges::default());
+        share.follow(settings, at, &mut out);
+        for record in past.of(claim.shard) {
+            share.engine.set_machine(record.id, identity(record), at, &mut steps);
+        }
+        for state in &past.states {
+            let Some((kept, remembered)) = desk::read(&state.document) else {
+                // Whose it is stands in what cannot be read: it is nobody's, so the first shard's.
+                if claim.shard == Shard(0) {
+                    tracing::error!(
+                        alert.id = state.id,
+                        "the state of an alert cannot be read, it is dropped"
+                    );
+                    out.forget(state.id.clone());
+                }
+                continue;
+            };
+            if Shard::of(kept.machine, past.shards) != claim.shard {
+                continue;
+            }
+            let restored = share.engine.restore(kept);
+            let alert = AlertId::from_text(&state.id).filter(|_| restored);
+            match alert.and_then(|id| share.engine.alert(id)) {
+                Some(alert) => {
+                    if let Some(remembered) = remembered {
+                        share.desk.restore(alert.id, remembered.open(alert));
+                    }
+                }
+                None => {
+                    out.forget(state.id.clone());
+                    if let Some(remembered) = remembered {
+                        close(store, &remembered.incident, at, &mut out).await?;
+                    }
+                }
+            }
+        }
+        // That a machine is there is believed only when it is heard of; that it was away is known.
+        for record in past.of(claim.shard) {
+            use MachineStatus::{Asleep, Offline, Online, Stale, Stopped};
+            match record.status {
+                Asleep | Offline | Stopped => {
+                    share.heard.insert(record.id);
+                    share.engine.set_status(record.id, record.status, at, &mut steps);
+                }
+                Online | Stale => {}
+            }
+        }
+        share.settle(&steps, at, &mut out);
+        Ok((share, out))
+    }
+
+    /// Puts rules, silences and channels in force.
+    pub(super) fn follow(&mut self, settings: &Settings, at: UnixMillis, out: &mut AlertChanges) {
+        let mut steps = Vec::new();
+        self.desk.set_routes(settings.routes.clone());
+        self.desk.set_silences(settings.silences.clone());
+        self.engine.set_rules(&settings.rules, at, &mut steps);
+        self.settle(&steps, at, out);
+    }
+
+    /// Takes in what a machine that the engine knows sent or did.
+    pub(super) fn take(&mut self, event: &Event, at: UnixMillis, steps: &mut Vec<Change>) {
+        let id = event.machine;
+        match &event.kind {
+            EventKind::Frame { frame, late } => {
+                if !late && self.heard.insert(id) {
+                    self.engine.set_status(id, MachineStatus::Online, at, steps);
+                }
+                self.engine.observe(id, &frame.layout, &frame.frame, *late, at, steps);
+            }
+            EventKind::Status { status, since } => {
+                self.heard.insert(id);
+                self.engine.set_status(id, *status, *since, steps);
+            }
+            EventKind::Removed => {
+                self.heard.remove(&id);
+                self.engine.remove_machine(id, at, steps);
+            }
+            EventKind::Changed
+            | EventKind::Processes(_)
+            | EventKind::Logs(_)
+            | EventKind::Machine(_)
+            | EventKind::Gap(_) => {}
+        }
+    }
+
+    pub(super) fn tick(&mut self, at: UnixMillis, out: &mut AlertChanges) {
+        let mut steps = Vec::new();
+        self.engine.tick(at, &mut steps);
+        self.settle(&steps, at, out);
+        let engine = &self.engine;
+        self.desk.tick(at, |id| engine.alert(id), out);
+    }
+
+    /// Lets the desk draw the consequences.
+    pub(super) fn settle(&mut self, steps: &[Change], at: UnixMillis, out: &mut AlertChanges) {
+        for step in steps {
+            tracing::debug!(
+                rule.id = %step.alert.rule.id,
+                machine.id = %step.alert.machine,
+                from = step.from.name(),
+                to = step.to.name(),
+                cause = step.cause.name(),
+                "alert step"
+            );
+            self.desk.step(step, at, out);
+        }
+    }
+
+    pub(super) fn active(&self, at: UnixMillis) -> impl Iterator<Item = Active> {
+        let view = move |alert: Alert| {
+            let open = self.desk.open(alert.id).cloned();
+            let level = open.as_ref().map(|open| open.level);
+            let silenced_by = self.desk.silenced_by(&alert, level, at).unwrap_or("").to_owned();
+            Active { alert, open, silenced_by }
+        };
+        self.engine.active().into_iter().map(view)
+    }
+}
+
+/// Ends an incident whose alert cannot go on: its machine or its rule went while nobody watched.
+async fn close(
+    store: &dyn Alerting,
+    incident: &str,
+    at: UnixMillis,
+    out: &mut AlertChanges,
+) -> anyhow::Result<()> {
+    let filter = IncidentFilter { open_only: true, ..IncidentFilter::default() };
+    let open = store.incidents(&filter, usize::from(u16::MAX)).await?;
+    if let Some(mut incident) = open.into_iter().find(|i| i.id == incident) {
+        incident.resolved = Some(at);
+        incident.cause = Cause::Rule.name().to_owned();
+        out.incidents.push(incident);
+    }
+    Ok(())
+}
+
+/// Alerts that other services watch, as they were kept at their latest step.
+pub(super) fn elsewhere(
+    states: &[AlertState],
+    settings: &Settings,
+    others: &Engine,
+    at: UnixMillis,
+) -> Vec<Active> {
+    let mut desk = Desk::new(Pace { group_wait_ms: 0, repeat_ms: 0 });
+    desk.set_silences(settings.silences.clone());
+    let view = |state: &AlertState| {
+        let (kept, remembered) = desk::read(&state.document)?;
+        let rule = settings.rules.iter().find(|rule| rule.id == kept.rule)?;
+        let alert = Alert {
+            id: AlertId::from_text(&state.id)?,
+            rule: rule.clone(),
+            machine: kept.machine,
+            // Known to another shard of this process: then it is shown from there.
+            identity: Arc::new(others.identity(kept.machine)?.clone()),
+            series: kept.series,
+            life: kept.life,
+            value: kept.value,
+            peak: kept.peak,
+        };
+        let open = remembered.map(|remembered| remembered.open(alert.clone()));
+        let level = open.as_ref().map(|open| open.level);
+        let silenced_by = desk.silenced_by(&alert, level, at).unwrap_or("").to_owned();
+        Some(Active { alert, open, silenced_by })
+    };
+    states.iter().filter_map(view).collect()
+}
