@@ -159,6 +159,8 @@ impl Bench {
             .arg(running.data_dir())
             .args(load.args);
         let report = shell::read(command)?;
+        // What is measured is seen at once: a run takes half an hour.
+        eprintln!("{}", report.trim());
         serde_json::from_str(&report).context("failed to read the report")
     }
 

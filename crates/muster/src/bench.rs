@@ -233,7 +233,9 @@ impl Server {
     async fn grown(&self, args: &Args) -> Result<(Option<f64>, Option<u64>)> {
         let mut cpu = None;
         if let Some(before) = self.used {
-            cpu = Some(server::quiet(&args.pid).await?.cpu_seconds - before.cpu_seconds);
+            cpu = Some(
+                server::quiet(&args.pid, args.protocol).await?.cpu_seconds - before.cpu_seconds,
+            );
         }
         let now = args.data_dir.as_deref().map(server::bytes_under);
         let disk = now.zip(self.disk_bytes).map(|(now, before)| now.saturating_sub(before));

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::Protocol;
+
 /// CPU time and memory of a server, at one moment: its processes and all that they started.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Used {
@@ -20,11 +22,17 @@ pub(super) struct Used {
 /// later, and looks for work every quarter of a minute.
 const QUIET_SHARE: f64 = 0.05;
 const QUIET_FOR: Duration = Duration::from_secs(50);
+/// Other servers merge as they go.
+const OTHERS_QUIET_FOR: Duration = Duration::from_secs(15);
 const QUIET_STEP: Duration = Duration::from_secs(5);
 const QUIET_AFTER_MAX: Duration = Duration::from_secs(240);
 
 /// Waits until the server has done what it put off, as far as it ever is idle.
-pub(super) async fn quiet(pids: &[u32]) -> Result<Used> {
+pub(super) async fn quiet(pids: &[u32], protocol: Protocol) -> Result<Used> {
+    let quiet_for = match protocol {
+        Protocol::Muster => QUIET_FOR,
+        Protocol::RemoteWrite => OTHERS_QUIET_FOR,
+    };
     let asked = Instant::now();
     let mut before = used(pids)?;
     let mut quiet = Duration::ZERO;
@@ -33,7 +41,7 @@ pub(super) async fn quiet(pids: &[u32]) -> Result<Used> {
         let now = used(pids)?;
         let share = (now.cpu_seconds - before.cpu_seconds) / QUIET_STEP.as_secs_f64();
         quiet = if share < QUIET_SHARE { quiet + QUIET_STEP } else { Duration::ZERO };
-        if quiet >= QUIET_FOR || asked.elapsed() > QUIET_AFTER_MAX {
+        if quiet >= quiet_for || asked.elapsed() > QUIET_AFTER_MAX {
             return Ok(now);
         }
         before = now;
