@@ -42,17 +42,24 @@ pub(crate) struct Flags {
     tls: TlsFlags,
 }
 
-/// What a server at `https://` is known by.
-#[derive(Debug, clap::Args)]
+/// What a server at `https://` is known by, and what is shown to one that asks.
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct TlsFlags {
     /// File of the authority (PEM) that a server at https:// is known by, instead of the system's
     #[arg(long, global = true, value_name = "FILE", env = "MUSTER_CA")]
     ca: Option<PathBuf>,
+    /// File of the certificate chain (PEM) to show to a server that asks for one (`tls.client_ca`)
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_CERTIFICATE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// File of the private key (PEM) that the certificate was made for
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_KEY", requires = "certificate")]
+    key: Option<PathBuf>,
 }
 
 impl TlsFlags {
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Client::open("tls", &ClientConfig { ca: self.ca.clone(), ..ClientConfig::default() })
+        let Self { ca, certificate, key } = self.clone();
+        Client::open("tls", &ClientConfig { ca, certificate, key })
     }
 }
 

@@ -188,7 +188,7 @@ async fn collectors_people_and_commands_reach_a_server_over_tls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_know_each_other_by_their_certificates() {
-    let files = Files::make(&["hub", "gateway", "web-1"]);
+    let files = Files::make(&["hub", "gateway", "web-1", "ann"]);
     let cluster = Cluster::start(
         "aggregator",
         &[
@@ -222,6 +222,24 @@ async fn roles_know_each_other_by_their_certificates() {
         (status == 200 && body.contains("web-1")).then_some(()).ok_or(format!("{status} {body}"))
     })
     .await;
+
+    // And those who type commands.
+    let muster = |args: &[&str]| {
+        let mut command = process::muster();
+        command.args(args).args(["--url", &aggregator]).env("MUSTER_CA", files.path("ca.pem"));
+        command
+    };
+    fails(muster(&["machine", "list"]), "error: ").await;
+    let mut list = muster(&["machine", "list"]);
+    list.arg("--certificate").arg(files.path("ann.pem")).arg("--key").arg(files.path("ann.key"));
+    assert!(succeeds(list).await.contains("online"));
+    let mut health = muster(&["health"]);
+    health.env("MUSTER_CERTIFICATE", files.path("ann.pem"));
+    health.env("MUSTER_KEY", files.path("ann.key"));
+    assert!(succeeds(health).await.contains("healthy"));
+    let mut half = muster(&["health"]);
+    half.arg("--certificate").arg(files.path("ann.pem"));
+    fails(half, "--key").await;
 }
 
 #[tokio::test]
