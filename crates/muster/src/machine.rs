@@ -62,10 +62,12 @@ fn list(machines: &[v1::Machine]) -> anyhow::Result<()> {
     println!("{:<32} {:<8} {:<20} NAME", "ID", "STATUS", "LAST SEEN");
     for machine in machines {
         let status = machine.status().as_str_name().trim_start_matches("MACHINE_STATUS_");
-        let seen = machine.last_seen.map_or_else(|| "never".to_owned(), |time| time.to_string());
+        let seen = machine
+            .last_seen
+            .map_or_else(|| "never".to_owned(), |time| format!("{:.19}Z", time.to_string()));
         // What a machine calls itself must not command the terminal.
         let name: String = machine.host_name.chars().filter(|c| !c.is_control()).collect();
-        println!("{:<32} {:<8} {seen:<20.19} {name}", machine.id, status.to_lowercase());
+        println!("{:<32} {:<8} {seen:<20} {name}", machine.id, status.to_lowercase());
     }
     Ok(())
 }

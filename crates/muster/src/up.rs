@@ -104,6 +104,7 @@ async fn serve(
     let probing = link.clone();
     let services = grpc::services(routes, proto::DESCRIPTOR_SET, &names, &serving.health);
     let url = serving.url();
+    let only_us = serving.server.local_addr().ip().to_canonical().is_loopback();
     // Its own page is open to itself where it is to all.
     let page = (!serving.guarded && !serving.server.speaks_tls()).then(|| url.clone());
     let (server, router, health) = serving.finish(gateway.router().merge(services), guard.clone());
@@ -135,6 +136,9 @@ async fn serve(
     println!("  dashboard  {url}/");
     println!("  data       {}", data_dir.path().display());
     println!("  collector  muster collector --aggregator {url}");
+    if only_us {
+        println!("             from this machine only; --listen 0.0.0.0:7070 lets others report");
+    }
     crew.run(shutdown, &health, GRACE).await
 }
 

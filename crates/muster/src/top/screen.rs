@@ -1,6 +1,7 @@
 //! What `muster top` shows: rows of text made from answers, and the terminal they are painted on.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
@@ -101,6 +102,8 @@ pub(super) fn fleet(machines: &[v1::Machine], sort: Sort, now_ms: i64) -> Pictur
         by_status.then(by_value).then_with(|| a.host_name.cmp(&b.host_name)).then(a.id.cmp(&b.id))
     });
     let count = |status: S| machines.iter().filter(|m| m.status() == status).count();
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    machines.iter().for_each(|m| *names.entry(&m.host_name).or_default() += 1);
     let mut title = format!("{} machines", machines.len());
     if machines.len() == 1 {
         title.truncate("1 machine".len());
@@ -127,16 +130,27 @@ pub(super) fn fleet(machines: &[v1::Machine], sort: Sort, now_ms: i64) -> Pictur
             ("TEMP", true, 5),
             ("UP", true, 11),
         ]),
-        rows: order.into_iter().map(|machine| machine_row(machine, now_ms)).collect(),
+        rows: order
+            .into_iter()
+            .map(|machine| machine_row(machine, called(machine, &names), now_ms))
+            .collect(),
     }
 }
 
-fn machine_row(machine: &v1::Machine, now_ms: i64) -> Vec<Cell> {
+/// By its name, and the beginning of its id where others have the same.
+fn called(machine: &v1::Machine, names: &HashMap<&str, usize>) -> String {
+    match names.get(machine.host_name.as_str()) {
+        Some(2..) => format!("{} {:.8}", machine.host_name, machine.id),
+        _ => machine.host_name.clone(),
+    }
+}
+
+fn machine_row(machine: &v1::Machine, name: String, now_ms: i64) -> Vec<Cell> {
     let h = machine.headline.clone().unwrap_or_default();
     let nan = f64::NAN;
     let rate = |rate: Option<f64>| cell(format::bytes_rate(rate.unwrap_or(nan)));
     let mut row = vec![
-        cell(&machine.host_name),
+        cell(name),
         status_cell(machine, now_ms),
         ratio(h.cpu_utilization),
         ratio(h.memory_utilization),
@@ -450,6 +464,15 @@ mod tests {
         assert_eq!(picture.title, "4 machines  2 online  1 stale  1 offline");
         assert_eq!(names(&picture, 1), ["stale 60 s ago", "online", "online", "offline 60 s ago"]);
         assert_eq!(names(&picture, 2), ["90 %", "10 %", "–", "100 %"]);
+    }
+
+    #[test]
+    fn machines_of_one_name_are_told_apart_by_their_ids() {
+        let twin =
+            |id: &str, cpu| v1::Machine { id: id.into(), ..machine("vm", S::Online, cpu, 0.5) };
+        let all =
+            [twin("0a1b2c3d4e", 0.2), twin("ffffffffff", 0.1), machine("db", S::Online, 0.0, 0.5)];
+        assert_eq!(names(&fleet(&all, Sort::Cpu, 0), 0), ["vm 0a1b2c3d", "vm ffffffff", "db"]);
     }
 
     #[test]
