@@ -108,7 +108,12 @@ function paint() {
   writeRow();
   writeProcesses();
   if (!range.isLive()) return;
-  for (const chart of charts) if (chart.visible && isNews(chart)) draw(chart);
+  for (const chart of charts) {
+    // What had no series when the page was opened is hidden, and out of sight for ever unless it is shown first.
+    const begins = loaded && chart.figure.hidden && chart.has(store.of(chart.metrics));
+    if (begins) chart.figure.hidden = false;
+    if (begins || (chart.visible && isNews(chart))) draw(chart);
+  }
 }
 
 // What has no new value only moves on, which is worth a drawing when it can be seen.

@@ -8,6 +8,9 @@ use crate::process;
 use crate::process::Process;
 
 const LIVE: &str = "return document.getElementById('link')?.dataset.state === 'live'";
+/// Clicks until it helps: a row may be drawn anew under the hand that clicks it.
+const OPEN: &str = "document.querySelector('[data-machine-id] .name')?.click();
+    return location.pathname.includes('/machines/')";
 const CHARTED: &str = "return Number(document.querySelector('.chart')?.dataset.points) > 3 && document.querySelector('.u-over') !== null";
 /// A click in the middle of the first chart, as a hand does it.
 const CLICK_A_MOMENT: &str = "const over = document.querySelector('.u-over');
@@ -28,7 +31,7 @@ async fn a_newcomer_finds_the_busiest_machine_and_who_keeps_it_busy() {
     let order = "return document.querySelector('th[data-sort=cpu]').ariaSort === 'descending'
         && location.search.includes('sort=cpu')";
     browser.until("the busiest first", order).await;
-    browser.run("document.querySelector('[data-machine-id] .name').click()").await;
+    browser.until("its page", OPEN).await;
     browser.until("a chart of it", CHARTED).await;
 
     // A process report comes every few seconds, and a moment before the first has none. What nobody sees is
@@ -79,7 +82,7 @@ async fn an_open_page_says_that_it_is_cut_off_and_goes_on_by_itself() {
     let mut cluster = Cluster::up().await;
     browser.driver.goto(cluster.url()).await.expect("the fleet page");
     browser.until("a machine", "return document.querySelector('[data-machine-id]')").await;
-    browser.run("document.querySelector('[data-machine-id] .name').click()").await;
+    browser.until("its page", OPEN).await;
     browser.until("a chart", CHARTED).await;
 
     cluster.server.kill();
