@@ -58,7 +58,7 @@ impl Overload {
             shed: Counter::default(),
             timed_out: Counter::default(),
         };
-        let registry = metrics.sub_registry_with_prefix("requests");
+        let registry = metrics.sub_registry_with_prefix("muster_requests");
         let active = overload.active.clone();
         registry.register("active", "Requests that are worked on, streams not among them", active);
         registry.register(
