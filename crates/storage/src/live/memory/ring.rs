@@ -14,9 +14,11 @@ pub(super) struct Ring {
     latest: Option<Arc<Frame>>,
     closed: VecDeque<Arc<Segment>>,
     open: Segment,
-    /// What the next frame is written against: usually the same as `latest`.
+    /// What the next rows are written against, when the open segment has some already.
     before: Option<Arc<Frame>>,
     decimals: Box<[u8]>,
+    /// Not packed yet.
+    rows: Vec<Arc<Frame>>,
 }
 
 /// A run of frames, readable alone.
@@ -30,11 +32,12 @@ struct Segment {
 pub(super) struct Packed {
     layout: Layout,
     segments: Vec<Arc<Segment>>,
+    rows: Vec<Arc<Frame>>,
 }
 
 /// At 1 Hz five minutes are nine closed segments and an open one. Longer ones would be kept longer than
 /// needed; shorter ones would be more often written against nothing.
-const FRAMES_PER_SEGMENT: usize = 32;
+const FRAMES_PER_SEGMENT: usize = 4 * codec::ROWS;
 
 impl Ring {
     pub(super) fn new(layout: Layout) -> Self {
@@ -44,6 +47,7 @@ impl Ring {
             open: Segment::default(),
             before: None,
             decimals: vec![0; layout.len()].into(),
+            rows: Vec::with_capacity(codec::ROWS),
             layout,
         }
     }
@@ -61,7 +65,26 @@ impl Ring {
         if frame.values.len() != self.layout.len() {
             return;
         }
-        if self.open.times.len() == FRAMES_PER_SEGMENT {
+        if self.latest.as_ref().is_none_or(|latest| latest.time < frame.time) {
+            self.latest = Some(frame.clone());
+        }
+        self.rows.push(frame);
+        if let Ok(rows) = <&[_; codec::ROWS]>::try_from(self.rows.as_slice()) {
+            let zeros;
+            let before: &[f64] = match &self.before {
+                Some(before) => &before.values,
+                None => {
+                    zeros = vec![0.0; self.layout.len()];
+                    &zeros
+                }
+            };
+            let values = rows.each_ref().map(|row| row.values.as_slice());
+            codec::write(before, values, &mut self.decimals, &mut self.open.bytes);
+            self.open.times.extend(rows.iter().map(|row| row.time));
+            self.before = self.rows.pop();
+            self.rows.clear();
+        }
+        if self.open.times.len() >= FRAMES_PER_SEGMENT {
             let mut full = std::mem::take(&mut self.open);
             // The next one will be about as long.
             self.open.bytes.reserve(full.bytes.len());
@@ -71,20 +94,6 @@ impl Ring {
             self.before = None;
             self.decimals.fill(0);
         }
-        let zeros;
-        let before: &[f64] = match &self.before {
-            Some(before) => &before.values,
-            None => {
-                zeros = vec![0.0; self.layout.len()];
-                &zeros
-            }
-        };
-        codec::write(before, &frame.values, &mut self.decimals, &mut self.open.bytes);
-        self.open.times.push(frame.time);
-        if self.latest.as_ref().is_none_or(|latest| latest.time < frame.time) {
-            self.latest = Some(frame.clone());
-        }
-        self.before = Some(frame);
     }
 
     /// Drops segments that hold nothing from `oldest` on.
@@ -98,7 +107,8 @@ impl Ring {
     pub(super) fn since(&self, since: UnixMillis) -> Packed {
         let closed = self.closed.iter().filter(|segment| segment.reaches(since)).cloned();
         let open = self.open.reaches(since).then(|| Arc::new(self.open.clone()));
-        Packed { layout: self.layout.clone(), segments: closed.chain(open).collect() }
+        let segments = closed.chain(open).collect();
+        Packed { layout: self.layout.clone(), segments, rows: self.rows.clone() }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -110,8 +120,8 @@ impl Ring {
                     + size_of::<Segment>()
             })
             .sum();
-        // The latest frame and the decimals.
-        packed + self.layout.len() * (size_of::<f64>() + 1)
+        // With the row before and the decimals.
+        packed + self.layout.len() * ((self.rows.len() + 1) * size_of::<f64>() + 1)
     }
 }
 
@@ -126,17 +136,24 @@ impl Packed {
     pub(super) fn unpack(&self) -> Vec<LiveFrame> {
         let mut frames: Vec<LiveFrame> = Vec::new();
         for segment in &self.segments {
-            let mut values = vec![0.0; self.layout.len()];
+            let mut before = vec![0.0; self.layout.len()];
+            let mut decimals = vec![0; self.layout.len()];
             let mut bytes = segment.bytes.as_slice();
-            for &time in &segment.times {
-                if codec::read(&mut values, &mut bytes).is_none() {
+            for times in segment.times.chunks_exact(codec::ROWS) {
+                let Some(rows) = codec::read(&before, &mut decimals, &mut bytes) else {
                     debug_assert!(false, "a segment that was packed here cannot be unpacked");
                     break;
-                }
-                let frame = Frame { time, layout: self.layout.id(), values: values.clone() };
-                frames.push(LiveFrame { layout: self.layout.clone(), frame: Arc::new(frame) });
+                };
+                before.clone_from(&rows[codec::ROWS - 1]);
+                frames.extend(times.iter().zip(rows).map(|(&time, values)| {
+                    let frame = Frame { time, layout: self.layout.id(), values };
+                    LiveFrame { layout: self.layout.clone(), frame: Arc::new(frame) }
+                }));
             }
         }
+        let rows = self.rows.iter();
+        frames
+            .extend(rows.map(|row| LiveFrame { layout: self.layout.clone(), frame: row.clone() }));
         // Stable, so that of equal times the later arrival is the last.
         frames.sort_by_key(|f| f.frame.time);
         frames.reverse();
