@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use model::limits;
+use model::{LayoutPool, limits};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use proto::v1::collector_service_server::CollectorServiceServer;
 use proto::v1::log_service_server::LogServiceServer;
@@ -87,6 +87,7 @@ impl Aggregator {
             history: history.clone(),
             credentials,
             roll: roll.clone(),
+            layouts: LayoutPool::default(),
             queue,
             strain: strain.clone(),
             patience: config.writer.patience.0,

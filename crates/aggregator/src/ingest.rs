@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use model::LayoutPool;
 use proto::v1;
 use proto::v1::collector_service_server::CollectorService;
 use storage::{Credentials, EventStream, History, LiveState};
@@ -44,6 +45,7 @@ pub(crate) struct Dock {
     pub(crate) history: Arc<dyn History>,
     pub(crate) credentials: Arc<dyn Credentials>,
     pub(crate) roll: Arc<Roll>,
+    pub(crate) layouts: LayoutPool,
     pub(crate) queue: Queue,
     pub(crate) strain: Arc<Strain>,
     /// How long an item waits for room in the queue.

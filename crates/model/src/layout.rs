@@ -8,6 +8,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{Kind, Series, limits};
 
+mod pool;
+
+pub use pool::LayoutPool;
+
 /// The first 16 bytes of the SHA-256 of a layout's list.
 ///
 /// The list is hashed as: for each series in order, the metric, the unit, one byte for the kind (0

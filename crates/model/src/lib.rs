@@ -37,7 +37,7 @@ pub use frame::Frame;
 pub use headline::Headline;
 pub use item::{Item, Payload, Seq, SpoolEpoch};
 pub use labels::{Labels, LabelsError};
-pub use layout::{Layout, LayoutError, LayoutId};
+pub use layout::{Layout, LayoutError, LayoutId, LayoutPool};
 pub use log::{LogEvent, Severity};
 pub use log_query::{Level, LogQuery};
 pub use machine::{MachineFacts, MachineId, MachineIdError, MachineStatus};

@@ -255,7 +255,9 @@ impl Session {
             Some(Message::Layout(layout)) => {
                 let admitted = convert::layout_from_proto(layout)
                     .map_err(|error| Refusal::invalid(error.within("layout")))
-                    .and_then(|layout| self.layouts.admit(layout, now.mono));
+                    .and_then(|layout| {
+                        self.layouts.admit(self.dock.layouts.share(layout), now.mono)
+                    });
                 if let Err(refusal) = admitted {
                     self.refuse(&refusal, 0).await?;
                 }
