@@ -84,6 +84,7 @@ impl Metrics {
         let probe_latency = [
             ("probe_stored_seconds", "From a probe's sample to its acknowledgement"),
             ("probe_streamed_seconds", "From a probe's sample to a reader of StreamMetrics"),
+            ("probe_watched_seconds", "From a probe's sample to the alert service"),
             ("probe_shown_seconds", "From a probe's sample to an open page"),
         ];
         let probe_latency = probe_latency.map(|(name, help)| seconds(name, help));

@@ -72,7 +72,8 @@ impl Totals {
                 ("range_query", metrics.query_duration.read()),
                 ("probe_stored", metrics.probe_latency[0].read()),
                 ("probe_streamed", metrics.probe_latency[1].read()),
-                ("probe_shown", metrics.probe_latency[2].read()),
+                ("probe_watched", metrics.probe_latency[2].read()),
+                ("probe_shown", metrics.probe_latency[3].read()),
             ],
         }
     }

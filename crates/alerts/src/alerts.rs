@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use proto::v1::alert_config_service_server::AlertConfigServiceServer;
 use proto::v1::alert_service_server::AlertServiceServer;
 use storage::Stores;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
@@ -32,6 +32,8 @@ const COMMANDS_MAX: usize = 64;
 /// Batches of changes that wait for the store. Above it watching waits: nobody may be told of what is not
 /// kept.
 const KEEP_MAX: usize = 1024;
+/// Samples of probes that wait for who follows them slowly.
+const PROBES_MAX: usize = 64;
 /// How long the end may wait for a store that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -70,6 +72,8 @@ impl Alerts {
 
         let (send_command, commands) = mpsc::channel::<Command>(COMMANDS_MAX);
         let (keep, queue) = mpsc::channel(KEEP_MAX);
+        let (probes, _) = broadcast::channel(PROBES_MAX);
+        let follow = probes.downgrade();
         let (news, hear_news) = watch::channel(0);
         let directory = Directory::new(store.clone());
         let notify = &config.notify;
@@ -91,6 +95,7 @@ impl Alerts {
             metrics: metrics.clone(),
             pace,
             series_per_rule_max: config.series_per_rule_max,
+            probes,
             state: State::default(),
         };
         watcher.restore().await?;
@@ -124,6 +129,7 @@ impl Alerts {
             history: stores.history,
             registry: stores.registry,
             series_per_rule_max: config.series_per_rule_max,
+            probes: follow,
             tests: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         Ok(Self { api, attendant, watcher, keeper, workers, rules_file })

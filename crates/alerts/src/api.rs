@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use model::UnixMillis;
+use model::{MachineId, UnixMillis};
 use proto::convert::{FieldError, timestamp_from_proto, timestamp_to_proto};
 use storage::alerting::Alerting;
 use storage::{History, Registry, StorageError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tonic::{Request, Status};
 
 use crate::book::{Book, SaveError};
@@ -16,6 +16,7 @@ use crate::watch::Command;
 mod channel;
 mod channels;
 mod now;
+mod probe;
 mod rule;
 mod rules;
 
@@ -30,6 +31,8 @@ pub(crate) struct Api {
     pub(crate) history: Arc<dyn History>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) series_per_rule_max: usize,
+    /// The watcher's. Who follows ends with it.
+    pub(crate) probes: broadcast::WeakSender<(MachineId, UnixMillis)>,
     /// Backtests read much: one at a time.
     pub(crate) tests: Arc<Semaphore>,
 }

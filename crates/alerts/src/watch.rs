@@ -12,7 +12,7 @@ use model::{MachineId, UnixMillis};
 use storage::alerting::{AlertChanges, AlertState, Alerting, Claim, Errand, Shard};
 use storage::events::{Event, EventKind, Received, Subscription};
 use storage::registry::{MachineRecord, Registry};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Alert, AlertId, Identity};
@@ -82,6 +82,8 @@ pub(crate) struct Watcher {
     pub(crate) metrics: Metrics,
     pub(crate) pace: Pace,
     pub(crate) series_per_rule_max: usize,
+    /// Who follows a probe, and the time of its sample.
+    pub(crate) probes: broadcast::Sender<(MachineId, UnixMillis)>,
     pub(crate) state: State,
 }
 
@@ -301,6 +303,10 @@ impl Watcher {
     async fn take(&mut self, event: &Event) {
         let (id, at) = (event.machine, now());
         if model::probe::is_probe(id) {
+            if let EventKind::Frame { frame, .. } = &event.kind {
+                // Most of the time nobody follows.
+                _ = self.probes.send((id, frame.frame.time));
+            }
             return;
         }
         let shard = Shard::of(id, self.store.shards());

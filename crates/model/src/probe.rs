@@ -16,17 +16,20 @@ pub enum Stage {
     Stored,
     /// Through the event stream to who follows it by gRPC.
     Streamed,
+    /// Through the event stream to the alert service, after all that came before it was evaluated.
+    Watched,
     /// Through the gateway to an open page, over its WebSocket.
     Shown,
 }
 
 impl Stage {
-    pub const ALL: [Self; 3] = [Self::Stored, Self::Streamed, Self::Shown];
+    pub const ALL: [Self; 4] = [Self::Stored, Self::Streamed, Self::Watched, Self::Shown];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Stored => "stored",
             Self::Streamed => "streamed",
+            Self::Watched => "watched",
             Self::Shown => "shown",
         }
     }

@@ -62,7 +62,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut crew = Crew::default();
     if config.probe.enabled {
         let name = format!("{probe_name} {url}");
-        crew.stage().add("probe", |stop| probe::follow(config.probe, name, probing, None, stop));
+        let own = probe::Own { link: probing, has_alerts: false, page: None };
+        crew.stage().add("probe", |stop| probe::follow(config.probe, name, own, stop));
     }
     crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
     let answering = crew.stage();

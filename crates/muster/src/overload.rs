@@ -24,10 +24,11 @@ pub(crate) const REQUESTS_MAX: usize = 512;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is open for long: calls that stream, and the WebSocket of a page.
-const STREAMS: [&str; 7] = [
+const STREAMS: [&str; 8] = [
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/muster.v1.AlertService/FollowProbe",
     "/muster.v1.CollectorService/Connect",
     "/muster.v1.LogService/Tail",
     "/muster.v1.StateService/StreamMetrics",

@@ -7,13 +7,12 @@ use anyhow::{bail, ensure};
 use axum::http::HeaderValue;
 use daemon::config::Span;
 use daemon::tls::{Client, ClientConfig};
-use model::probe::Stage;
 use proto::Link;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{gateway, remote};
-use way::{Page, Took, Way};
+use way::{Ends, Page, Took, Way};
 
 mod way;
 
@@ -53,7 +52,7 @@ impl Config {
 Examples:
   muster probe
   muster probe --url https://hub.example:7070 --token-file admin.token --collector-token-file fleet.token
-  muster probe --aggregator http://10.0.0.5:7071 --url http://10.0.0.6:7070 --count 20
+  muster probe --aggregator http://10.0.0.5:7071 --alerts http://10.0.0.5:7072 --url http://10.0.0.6:7070
 
 Exit code 1 when a sample does not arrive. What is sent is in no list of machines.")]
 pub(crate) struct Args {
@@ -63,6 +62,9 @@ pub(crate) struct Args {
     /// Where the aggregator is, when it is a process of its own [default: --url]
     #[arg(long, value_name = "URL")]
     aggregator: Option<String>,
+    /// Where the alert service is, when it is a process of its own [default: --url, or none with --aggregator]
+    #[arg(long, value_name = "URL")]
+    alerts: Option<String>,
     /// File with a token that may read, for a server that asks
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -87,21 +89,31 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (reader, collector) = (token(args.token_file)?, token(args.collector_token_file)?);
     let aggregator = args.aggregator.as_ref().unwrap_or(&args.url);
     let channel = gateway::channel("--aggregator", aggregator, tls.clone())?;
+    let alerts = match (&args.alerts, &args.aggregator) {
+        (Some(alerts), _) => Some(gateway::channel("--alerts", alerts, tls.clone())?),
+        (None, None) => Some(channel.clone()),
+        (None, Some(_)) => None,
+    };
+    let alerts = alerts.map(|channel| remote::link(channel, reader.clone()));
     let page = Page { url: args.url, token: reader.clone(), tls };
     // One at a time for each process: two of the same name would take each other's stream.
     let name = format!("muster probe {}", std::process::id());
-    let collector = remote::link(channel.clone(), collector);
-    let mut way = Way::open(&name, collector, remote::link(channel, reader), Some(page)).await?;
+    let ends = Ends {
+        collector: remote::link(channel.clone(), collector),
+        reader: remote::link(channel, reader),
+        alerts,
+        page: Some(page),
+    };
+    let mut way = Way::open(&name, ends).await?;
     let mut all: Vec<Took> = Vec::new();
     let shutdown = daemon::shutdown::on_signal();
     for _ in 0..args.count {
         let Some(took) = shutdown.run_until_cancelled(way.once(PATIENCE)).await else { break };
         all.push(took?);
     }
-    way.close().await;
     let mut lost = 0;
     println!("{:<10}{:>12}{:>12}{:>8}", "stage", "half", "longest", "lost");
-    for stage in Stage::ALL {
+    for stage in way.stages() {
         let mut found: Vec<Duration> = all.iter().filter_map(|took| took.of(stage)).collect();
         found.sort();
         let missing = all.len() - found.len();
@@ -112,22 +124,36 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         let (half, longest) = (ms(found.get(found.len() / 2)), ms(found.last()));
         println!("{:<10}{half:>12}{longest:>12}{missing:>8}", stage.name());
     }
+    way.close().await;
     match lost {
         0 => Ok(()),
         lost => bail!("{lost} stages were not reached within {} s", PATIENCE.as_secs()),
     }
 }
 
-/// A server measures itself until `stop`. `page`: where its own dashboard is, when it can be opened.
+/// What of a server's own it can measure.
+pub(crate) struct Own {
+    pub(crate) link: Link,
+    /// Whether the alert service is behind the link too.
+    pub(crate) has_alerts: bool,
+    /// Where its dashboard is, when it can be opened.
+    pub(crate) page: Option<String>,
+}
+
+/// A server measures itself until `stop`.
 pub(crate) async fn follow(
     config: Config,
     name: String,
-    link: Link,
-    page: Option<String>,
+    own: Own,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let tls = Client::open("probe", &ClientConfig::default())?;
-    let page = page.map(|url| Page { url, token: None, tls });
+    let ends = Ends {
+        collector: own.link.clone(),
+        reader: own.link.clone(),
+        alerts: own.has_alerts.then_some(own.link),
+        page: own.page.map(|url| Page { url, token: None, tls }),
+    };
     let mut way: Option<Way> = None;
     let mut is_told = false;
     // The first once everything is up.
@@ -135,7 +161,7 @@ pub(crate) async fn follow(
         let once = async {
             let open = match way.take() {
                 Some(open) => open,
-                None => Way::open(&name, link.clone(), link.clone(), page.clone()).await?,
+                None => Way::open(&name, ends.clone()).await?,
             };
             way.insert(open).whole(PATIENCE).await
         };

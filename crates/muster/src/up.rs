@@ -118,7 +118,8 @@ async fn serve(
     }
     if config.probe.enabled {
         let name = format!("{probe_name} {url}");
-        crew.stage().add("probe", |stop| probe::follow(config.probe, name, probing, page, stop));
+        let own = probe::Own { link: probing, has_alerts: true, page };
+        crew.stage().add("probe", |stop| probe::follow(config.probe, name, own, stop));
     }
     crew.stage().add("settings", |stop| reload::follow(file, asked, board, stop));
     // The dashboard ends before what it watches does: that would look to it like an outage.

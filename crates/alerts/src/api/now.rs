@@ -9,7 +9,7 @@ use storage::alerting::{Incident, IncidentFilter, Setting, SettingKind, Shard};
 use tonic::{Request, Response, Status};
 
 use super::rule::{level_to_proto, matchers_from_proto, matchers_to_proto};
-use super::{Api, actor, limit, refused, required, stamp, time, unavailable};
+use super::{Api, actor, limit, probe, refused, required, stamp, time, unavailable};
 use crate::alert::AlertId;
 use crate::book::{SaveError, now};
 use crate::desk::{self, Acknowledgement};
@@ -200,6 +200,15 @@ impl AlertService for Api {
             }
             false => Err(Status::not_found(format!("id: there is no dead notice {id}"))),
         }
+    }
+
+    type FollowProbeStream = probe::Samples;
+
+    async fn follow_probe(
+        &self,
+        request: Request<v1::FollowProbeRequest>,
+    ) -> Result<Response<Self::FollowProbeStream>, Status> {
+        self.samples_of(&request.into_inner().machine_id).map(Response::new)
     }
 }
 

@@ -171,6 +171,7 @@ impl TimingLine {
             "range_query" => "A range query".to_owned(),
             "probe_stored" => "Probe: from sample to durable".to_owned(),
             "probe_streamed" => "Probe: from sample to a stream".to_owned(),
+            "probe_watched" => "Probe: from sample to the alert service".to_owned(),
             "probe_shown" => "Probe: from sample to a page".to_owned(),
             other => other.replace('_', " "),
         };

@@ -82,6 +82,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     ("POST", "/muster.v1.AlertService/ListHistory", Read, Grpc),
     ("POST", "/muster.v1.AlertService/ListSilences", Read, Grpc),
     ("POST", "/muster.v1.AlertService/ListDeadNotices", Read, Grpc),
+    ("POST", "/muster.v1.AlertService/FollowProbe", Read, Grpc),
     ("POST", "/muster.v1.AlertService/{rpc}", Admin, Grpc),
     // Whoever has a secret may ask whose it is; a gateway asks for its visitors.
     ("POST", "/muster.v1.AccessService/Identify", Read, Grpc),

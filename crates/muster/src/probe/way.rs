@@ -10,6 +10,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use model::probe::{self, Stage};
 use model::{Layout, MachineId, UnixMillis, metric};
 use proto::v1::aggregator_message::Kind as Down;
+use proto::v1::alert_service_client::AlertServiceClient;
 use proto::v1::collector_message::Kind as Up;
 use proto::v1::collector_service_client::CollectorServiceClient;
 use proto::v1::state_service_client::StateServiceClient;
@@ -46,11 +47,23 @@ impl Took {
         self.0[stage as usize].get_or_insert(sent.elapsed());
     }
 
-    /// The first stage that is missing, of those that there are.
-    fn missing(&self, has_page: bool) -> Option<Stage> {
-        let is_missing = |stage: &Stage| self.of(*stage).is_none();
-        Stage::ALL.into_iter().filter(|s| has_page || *s != Stage::Shown).find(is_missing)
+    /// The first that is missing.
+    fn missing(&self, mut stages: impl Iterator<Item = Stage>) -> Option<Stage> {
+        stages.find(|stage| self.of(*stage).is_none())
     }
+}
+
+/// Where a sample goes in and comes out.
+#[derive(Clone)]
+pub(super) struct Ends {
+    /// May report.
+    pub(super) collector: Link,
+    /// May read.
+    pub(super) reader: Link,
+    /// May read. Without it no sample is watched.
+    pub(super) alerts: Option<Link>,
+    /// Without it no sample is shown.
+    pub(super) page: Option<Page>,
 }
 
 /// Everything open that a sample goes through.
@@ -60,27 +73,22 @@ pub(super) struct Way {
     up: mpsc::Sender<v1::CollectorMessage>,
     down: Streaming<v1::AggregatorMessage>,
     stream: Streaming<v1::StreamMetricsResponse>,
+    alerts: Option<Streaming<v1::FollowProbeResponse>>,
     page: Option<WebSocketStream<Stream>>,
     seq: u64,
     before: Took,
 }
 
 impl Way {
-    /// `collector` may report, `reader` may read.
-    pub(super) async fn open(
-        name: &str,
-        collector: Link,
-        reader: Link,
-        page: Option<Page>,
-    ) -> Result<Self> {
-        let opening = Self::opened(name, collector, reader, page);
+    pub(super) async fn open(name: &str, ends: Ends) -> Result<Self> {
+        let opening = Self::opened(name, ends);
         match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
             Ok(opened) => opened,
             Err(_) => bail!("the server did not answer within {} s", OPEN_TIMEOUT.as_secs()),
         }
     }
 
-    async fn opened(name: &str, collector: Link, reader: Link, page: Option<Page>) -> Result<Self> {
+    async fn opened(name: &str, ends: Ends) -> Result<Self> {
         let machine = probe::machine(name);
         let layout = Layout::new(probe::series()).context("the probe's layout")?;
         let (up, queue) = mpsc::channel(8);
@@ -97,7 +105,7 @@ impl Way {
             ..v1::Hello::default()
         };
         up.send(say(Up::Hello(hello))).await?;
-        let mut collector = CollectorServiceClient::new(collector);
+        let mut collector = CollectorServiceClient::new(ends.collector);
         let mut down = collector.connect(ReceiverStream::new(queue)).await?.into_inner();
         let welcome = down.message().await?.and_then(|message| message.kind);
         let Some(Down::Welcome(_)) = welcome else { bail!("the first answer was not a welcome") };
@@ -108,12 +116,32 @@ impl Way {
             format: v1::stream_metrics_request::Format::Columns.into(),
             lookback: None,
         };
-        let stream = StateServiceClient::new(reader).stream_metrics(request).await?.into_inner();
-        let page = match page {
+        let mut reader = StateServiceClient::new(ends.reader);
+        let stream = reader.stream_metrics(request).await?.into_inner();
+        let alerts = match ends.alerts {
+            Some(link) => {
+                let request = v1::FollowProbeRequest { machine_id: machine.to_string() };
+                let followed = AlertServiceClient::new(link).follow_probe(request).await;
+                Some(followed.context("the alert service")?.into_inner())
+            }
+            None => None,
+        };
+        let page = match ends.page {
             Some(page) => Some(page.open(machine).await.context("the dashboard")?),
             None => None,
         };
-        Ok(Self { machine, layout, up, down, stream, page, seq: 0, before: Took::default() })
+        let before = Took::default();
+        Ok(Self { machine, layout, up, down, stream, alerts, page, seq: 0, before })
+    }
+
+    /// Those that there are on this way.
+    pub(super) fn stages(&self) -> impl Iterator<Item = Stage> + use<> {
+        let (has_alerts, has_page) = (self.alerts.is_some(), self.page.is_some());
+        Stage::ALL.into_iter().filter(move |stage| match stage {
+            Stage::Stored | Stage::Streamed => true,
+            Stage::Watched => has_alerts,
+            Stage::Shown => has_page,
+        })
     }
 
     /// One sample, which says what the one before it took.
@@ -133,7 +161,7 @@ impl Way {
         let mut took = Took::default();
         let deadline = tokio::time::sleep(patience);
         tokio::pin!(deadline);
-        while took.missing(self.page.is_some()).is_some() {
+        while took.missing(self.stages()).is_some() {
             tokio::select! {
                 answer = self.down.message() => {
                     let answer = answer?.context("the server ended the stream")?;
@@ -143,9 +171,13 @@ impl Way {
                 }
                 update = self.stream.message() => {
                     let update = update?.context("the server ended StreamMetrics")?;
-                    let read = update.time.map(|at| convert::timestamp_from_proto("time", &at));
-                    if read.transpose()? == Some(time) {
+                    if is_at(update.time, time)? {
                         took.reached(Stage::Streamed, sent);
+                    }
+                }
+                watched = told(self.alerts.as_mut()) => {
+                    if is_at(watched?.time, time)? {
+                        took.reached(Stage::Watched, sent);
                     }
                 }
                 shown = next(self.page.as_mut()) => {
@@ -166,7 +198,7 @@ impl Way {
     /// When a stage was not reached in time, too.
     pub(super) async fn whole(&mut self, patience: Duration) -> Result<()> {
         let took = self.once(patience).await?;
-        match took.missing(self.page.is_some()) {
+        match took.missing(self.stages()) {
             None => Ok(()),
             Some(stage) => {
                 bail!("a sample was not {} within {} s", stage.name(), patience.as_secs())
@@ -192,6 +224,19 @@ fn is_acknowledged(answer: v1::AggregatorMessage, seq: u64) -> Result<bool> {
         Some(Down::Reject(reject)) => bail!("the sample was refused: {}", reject.message),
         _ => Ok(false),
     }
+}
+
+fn is_at(read: Option<prost_types::Timestamp>, time: UnixMillis) -> Result<bool> {
+    let read = read.map(|at| convert::timestamp_from_proto("time", &at)).transpose()?;
+    Ok(read == Some(time))
+}
+
+/// Never, without an alert service.
+async fn told(
+    alerts: Option<&mut Streaming<v1::FollowProbeResponse>>,
+) -> Result<v1::FollowProbeResponse> {
+    let Some(alerts) = alerts else { return std::future::pending().await };
+    alerts.message().await?.context("the alert service ended FollowProbe")
 }
 
 /// Never, without a page.
@@ -259,10 +304,12 @@ mod tests {
     #[test]
     fn a_stage_that_there_is_none_of_is_not_missed() {
         let mut took = Took::default();
-        assert_eq!(took.missing(true), Some(Stage::Stored));
-        took.reached(Stage::Stored, Instant::now());
-        took.reached(Stage::Streamed, Instant::now());
-        assert_eq!(took.missing(false), None);
-        assert_eq!(took.missing(true), Some(Stage::Shown));
+        let without_page = || Stage::ALL.into_iter().filter(|stage| *stage != Stage::Shown);
+        assert_eq!(took.missing(without_page()), Some(Stage::Stored));
+        for stage in without_page() {
+            took.reached(stage, Instant::now());
+        }
+        assert_eq!(took.missing(without_page()), None);
+        assert_eq!(took.missing(Stage::ALL.into_iter()), Some(Stage::Shown));
     }
 }

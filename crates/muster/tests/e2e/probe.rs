@@ -20,7 +20,7 @@ async fn a_server_measures_its_own_way_and_no_list_has_the_probe() {
     let cluster = Cluster::start("up", &[("MUSTER_PROBE__EVERY", "1s")]).await;
     let (is_well, said) = probe(&["--url", &cluster.url(), "--count", "3"]).await;
     assert!(is_well, "{said}");
-    for stage in ["stored", "streamed", "shown"] {
+    for stage in ["stored", "streamed", "watched", "shown"] {
         let line = said.lines().find(|line| line.starts_with(stage)).expect(stage);
         assert!(line.contains(" ms") && line.ends_with(" 0"), "{line}");
     }
@@ -32,7 +32,8 @@ async fn a_server_measures_its_own_way_and_no_list_has_the_probe() {
             line.and_then(|count| count.parse::<f64>().ok()).unwrap_or_default()
         };
         // Two of them are of the command.
-        let all = ["stored", "streamed", "shown"].iter().all(|stage| counts(stage) >= 4.0);
+        let all =
+            ["stored", "streamed", "watched", "shown"].iter().all(|stage| counts(stage) >= 4.0);
         all.then_some(()).ok_or_else(|| {
             metrics.lines().filter(|line| line.contains("probe")).collect::<Vec<_>>().join("\n")
         })
