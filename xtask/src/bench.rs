@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::services::{DebianRoot, Server, cache};
 use crate::{footprint, marks, shell};
+use xtask::services::{DebianRoot, Server, cache};
 
 const PEERS: [&str; 2] = ["victoria-metrics", "prometheus"];
 const LISTEN: &str = "127.0.0.1:17078";

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use xtask::{services, shell};
 
 mod axe;
 mod bench;
@@ -13,9 +14,8 @@ mod dashboard;
 mod footprint;
 mod instructions;
 mod marks;
+mod outage;
 mod screenshots;
-mod services;
-mod shell;
 mod webdriver;
 
 const HELP: &str = "\
@@ -29,6 +29,9 @@ Usage: cargo xtask COMMAND
   bench [ROUNDS]
                  the same load on Muster, VictoriaMetrics and Prometheus, side by side; write
                  docs/reference/performance.md
+  outage [SECONDS]
+                 what people miss when an aggregator is killed, and when Redis or TimescaleDB are away for a
+                 minute: the end-to-end tests of that, with their figures
   dashboard [--debug]
                  what the pages cost a browser and the gateway: bytes, times, CPU, memory; write
                  docs/reference/dashboard.md. With --debug: a debug build, the figures are only printed
@@ -59,6 +62,7 @@ fn run(args: &[String]) -> Result<()> {
         ("services", command) => services::run(command),
         ("bench", rest) => bench::run(rest),
         ("footprint", rest) => footprint::run(rest),
+        ("outage", rest) => outage::run(rest),
         ("dashboard", rest) => dashboard::run(rest),
         ("instructions", []) => instructions::run(),
         ("screenshots", []) => screenshots::run(),

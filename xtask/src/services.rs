@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-pub(crate) use self::root::DebianRoot;
-pub(crate) use self::server::Server;
+pub use self::root::DebianRoot;
+pub use self::server::Server;
 use crate::shell;
 
 mod root;
@@ -17,7 +17,8 @@ const TIMESCALE: &str = "MUSTER_TEST_TIMESCALE_URL";
 
 /// Servers for tests: those that the environment names, else private ones on free loopback ports, which
 /// are stopped, and their data deleted, when this is dropped.
-pub(crate) struct Services {
+#[derive(Debug)]
+pub struct Services {
     variables: Vec<(&'static str, String)>,
     servers: Vec<Server>,
 }
@@ -25,7 +26,7 @@ pub(crate) struct Services {
 impl Services {
     /// Where private servers are needed and cannot be had, an error under `CI=true`, else a line that says
     /// what will be skipped.
-    pub(crate) fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let given = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
         let mut services = Self { variables: Vec::new(), servers: Vec::new() };
         let mut missing = Vec::new();
@@ -48,7 +49,7 @@ impl Services {
     }
 
     /// What the tests find the servers by.
-    pub(crate) fn variables(&self) -> &[(&'static str, String)] {
+    pub fn variables(&self) -> &[(&'static str, String)] {
         &self.variables
     }
 
@@ -76,7 +77,7 @@ impl Services {
 
 /// `cargo xtask services [COMMAND…]`: runs a command with the servers, or keeps them until it is
 /// interrupted.
-pub(crate) fn run(command: &[String]) -> Result<()> {
+pub fn run(command: &[String]) -> Result<()> {
     let mut services = Services::start()?;
     let Some((program, args)) = command.split_first() else {
         for (name, url) in services.variables() {
@@ -91,6 +92,6 @@ pub(crate) fn run(command: &[String]) -> Result<()> {
 }
 
 /// Where the root is kept.
-pub(crate) fn cache() -> std::path::PathBuf {
+pub fn cache() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/services")
 }

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 /// Runs the cargo that runs us.
-pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<()> {
+pub fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<()> {
     run(command_cargo(args))
 }
 
-pub(crate) fn command_cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+pub fn command_cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command =
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.args(args).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -18,7 +18,7 @@ pub(crate) fn command_cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Comm
 }
 
 /// Runs a program with its output shown; its failure is ours.
-pub(crate) fn run(mut command: Command) -> Result<()> {
+pub fn run(mut command: Command) -> Result<()> {
     eprintln!("$ {}", shown(&command));
     let status =
         command.status().with_context(|| format!("failed to start {}", shown(&command)))?;
@@ -29,7 +29,7 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
 }
 
 /// What a program prints; its failure is ours.
-pub(crate) fn read(mut command: Command) -> Result<String> {
+pub fn read(mut command: Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -41,7 +41,7 @@ pub(crate) fn read(mut command: Command) -> Result<String> {
 }
 
 /// Whether a program can be started and succeeds, in silence.
-pub(crate) fn succeeds(command: &mut Command) -> bool {
+pub fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }

@@ -72,6 +72,9 @@ pub(crate) struct Args {
     /// Log events a second of the whole fleet.
     #[arg(long, default_value_t = 0)]
     logs: u64,
+    /// How long acknowledgements may fail to come before a machine gives up on what it sent.
+    #[arg(long, default_value = "30s")]
+    patience: daemon::config::Span,
     /// Process ids of the server on this machine, to report its CPU time and memory, with those of the
     /// processes that it started.
     #[arg(long, value_delimiter = ',')]
@@ -118,6 +121,7 @@ impl Args {
             duration: self.duration.0,
             max: self.max,
             churn: self.churn.as_ref().map(|churn| churn.0),
+            patience: self.patience.0,
             logs_per_second: self.logs,
             start: SystemTime::now().into(),
         })

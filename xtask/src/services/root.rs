@@ -15,13 +15,14 @@ const PACKAGES: &str = "postgresql-17-timescaledb,redis-server";
 const TOOLS: [&str; 2] = ["debootstrap", "debian-archive-keyring"];
 
 /// Installed once, kept under the build directory: some 700 MB.
-pub(crate) struct DebianRoot {
+#[derive(Debug)]
+pub struct DebianRoot {
     path: PathBuf,
 }
 
 impl DebianRoot {
     /// Finds or makes the root under `cache`. Whoever comes second waits for the first.
-    pub(crate) fn make_available(cache: &Path) -> Result<Self> {
+    pub fn make_available(cache: &Path) -> Result<Self> {
         fs::create_dir_all(cache)
             .with_context(|| format!("failed to create {}", cache.display()))?;
         let cache = cache.canonicalize()?;
@@ -44,13 +45,24 @@ impl DebianRoot {
         Ok(root)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The root where it is there already and we may use it.
+    ///
+    /// # Errors
+    /// When it cannot be tidied.
+    pub fn find(cache: &Path) -> Result<Option<Self>> {
+        match cache.join(SUITE).exists() && require_root().is_ok() {
+            true => Self::make_available(cache).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Unpacks further packages of the suite under `/opt/NAME` inside, once. Nothing of them is configured
     /// or started: for programs that need no more than their files.
-    pub(crate) fn unpack(&self, name: &str, packages: &[&str]) -> Result<String> {
+    pub fn unpack(&self, name: &str, packages: &[&str]) -> Result<String> {
         let inside = format!("/opt/{name}");
         let path = self.path.join(&inside[1..]);
         if !path.exists() {
@@ -69,7 +81,7 @@ impl DebianRoot {
     }
 
     /// A program inside, as one of its users, that gets `signal` should we die without stopping it.
-    pub(crate) fn command(&self, user: &str, signal: &str, program: &str) -> Command {
+    pub fn command(&self, user: &str, signal: &str, program: &str) -> Command {
         let mut command = Command::new("chroot");
         command
             .arg(&self.path)

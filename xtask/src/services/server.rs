@@ -20,16 +20,24 @@ const POSTGRES: &str = "/usr/lib/postgresql/17/bin";
 const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// Stopped when dropped.
-pub(crate) struct Server {
+/// Stopped when dropped. It can be stopped and started again before, on the same port.
+#[derive(Debug)]
+pub struct Server {
     process: Child,
+    /// How it is started, and what succeeds once it is ready.
+    command: Command,
+    ready: Command,
     signal: Signal,
     url: String,
     data: Data,
 }
 
 impl Server {
-    pub(crate) fn redis(root: &DebianRoot) -> Result<Self> {
+    /// Keeps nothing on disk: started again it is empty.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn redis(root: &DebianRoot) -> Result<Self> {
         let data = Data::new(root, "redis")?;
         let (port, password) = (free_port()?, password()?);
         // Not on the command line, where every user of this machine could read it.
@@ -40,16 +48,14 @@ impl Server {
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &data.inside("")])
             .args(["--save", "", "--appendonly", "no"]);
         let url = format!("redis://:{password}@127.0.0.1:{port}/0");
-        let mut server = Self::spawn(command, Signal::TERM, url, data)?;
-        server.until_ready(|| {
-            let mut ping = root.command("redis", "TERM", "/usr/bin/redis-cli");
-            ping.args(["-p", &port.to_string(), "ping"]).env("REDISCLI_AUTH", &password);
-            ping
-        })?;
-        Ok(server)
+        let mut ping = root.command("redis", "TERM", "/usr/bin/redis-cli");
+        ping.args(["-p", &port.to_string(), "ping"]).env("REDISCLI_AUTH", &password);
+        Self::launch(command, ping, Signal::TERM, url, data)
     }
 
-    pub(crate) fn timescale(root: &DebianRoot) -> Result<Self> {
+    /// # Errors
+    /// When it does not start.
+    pub fn timescale(root: &DebianRoot) -> Result<Self> {
         let data = Data::new(root, "postgres")?;
         let (port, password) = (free_port()?, password()?);
         data.write("password", &password)?;
@@ -81,18 +87,17 @@ impl Server {
             command.args(["-c", setting]);
         }
         let url = format!("postgres://muster:{password}@127.0.0.1:{port}/postgres");
-        let mut server = Self::spawn(command, Signal::INT, url, data)?;
-        server.until_ready(|| {
-            let mut ready = root.command("postgres", "TERM", &format!("{POSTGRES}/pg_isready"));
-            ready.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
-            ready
-        })?;
-        Ok(server)
+        let mut ready = root.command("postgres", "TERM", &format!("{POSTGRES}/pg_isready"));
+        ready.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
+        Self::launch(command, ready, Signal::INT, url, data)
     }
 
     /// Another program of the root that serves on a port of the loopback; `args` are made from the port
     /// and the data directory as the program sees it.
-    pub(crate) fn program(
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn program(
         root: &DebianRoot,
         program: &str,
         args: impl FnOnce(u16, &str) -> Vec<String>,
@@ -103,62 +108,91 @@ impl Server {
         let port = free_port()?;
         let mut command = root.command(USER, "TERM", program);
         command.args(args(port, &data.inside("data")));
-        let mut server =
-            Self::spawn(command, Signal::TERM, format!("http://127.0.0.1:{port}"), data)?;
-        let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            server.check_start(start)?;
-        }
-        Ok(server)
+        let mut listens = Command::new("bash");
+        listens.args(["-c", &format!(": < /dev/tcp/127.0.0.1/{port}")]);
+        let url = format!("http://127.0.0.1:{port}");
+        Self::launch(command, listens, Signal::TERM, url, data)
     }
 
-    pub(crate) fn url(&self) -> &str {
+    /// What the database answers to a statement, as `psql` prints it without any ornament.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn sql(&self, root: &DebianRoot, statement: &str) -> Result<String> {
+        let address = self.url.strip_prefix("postgres://muster:").and_then(|rest| {
+            let (password, rest) = rest.split_once("@127.0.0.1:")?;
+            Some((password, rest.split_once('/')?.0))
+        });
+        let (password, port) = address.context("this server is no database")?;
+        let mut psql = root.command("postgres", "TERM", "/usr/bin/psql");
+        psql.args(["--host=127.0.0.1", "--username=muster", "--dbname=postgres", "--port", port])
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", statement])
+            // Not on the command line, as above.
+            .env("PGPASSWORD", password);
+        Ok(shell::read(psql)?.trim().to_owned())
+    }
+
+    pub fn url(&self) -> &str {
         &self.url
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Where it keeps what it stores.
-    pub(crate) fn data_dir(&self) -> &Path {
+    pub fn data_dir(&self) -> &Path {
         &self.data.path
     }
 
-    pub(crate) fn wait(&mut self) -> Result<()> {
+    pub(super) fn wait(&mut self) -> Result<()> {
         let status = self.process.wait()?;
         bail!("a server ended: {status}\n{}", self.data.log_tail())
     }
 
-    fn spawn(mut command: Command, signal: Signal, url: String, data: Data) -> Result<Self> {
+    fn launch(
+        mut command: Command,
+        ready: Command,
+        signal: Signal,
+        url: String,
+        data: Data,
+    ) -> Result<Self> {
         let log = fs::File::create(data.outside("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let process = command.spawn().context("failed to start chroot")?;
-        Ok(Self { process, signal, url, data })
+        let mut server = Self { process, command, ready, signal, url, data };
+        server.until_ready()?;
+        Ok(server)
     }
 
-    fn until_ready(&mut self, probe: impl Fn() -> Command) -> Result<()> {
+    /// Starts it again after it was [stopped](Self::stop).
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(&mut self) -> Result<()> {
+        self.process = self.command.spawn().context("failed to start chroot")?;
+        self.until_ready()
+    }
+
+    fn until_ready(&mut self) -> Result<()> {
         let start = Instant::now();
-        while !shell::succeeds(&mut probe()) {
-            self.check_start(start)?;
+        while !shell::succeeds(&mut self.ready) {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("it ended at once: {status}\n{}", self.data.log_tail());
+            }
+            if start.elapsed() > START_MAX {
+                bail!("it is not ready after {START_MAX:?}\n{}", self.data.log_tail());
+            }
+            thread::sleep(Duration::from_millis(50));
         }
-        Ok(())
-    }
-
-    /// Between two looks at whether it is ready.
-    fn check_start(&mut self, start: Instant) -> Result<()> {
-        if let Some(status) = self.process.try_wait()? {
-            bail!("it ended at once: {status}\n{}", self.data.log_tail());
-        }
-        if start.elapsed() > START_MAX {
-            bail!("it is not ready after {START_MAX:?}\n{}", self.data.log_tail());
-        }
-        thread::sleep(Duration::from_millis(50));
         Ok(())
     }
 
     /// Asks it to stop and waits.
-    fn stop(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it had to be killed.
+    pub fn stop(&mut self) -> Result<()> {
         if self.process.try_wait()?.is_some() {
             return Ok(());
         }
@@ -185,6 +219,7 @@ impl Drop for Server {
 }
 
 /// A directory inside the root that belongs to one of its users and goes when this is dropped.
+#[derive(Debug)]
 struct Data {
     name: String,
     path: PathBuf,

@@ -23,6 +23,8 @@ pub(super) struct Plan {
     pub(super) max: bool,
     /// Time between two replacements of a tenth of the series.
     pub(super) churn: Option<Duration>,
+    /// How long acknowledgements may fail to come before a machine gives up on them.
+    pub(super) patience: Duration,
     /// Log events a second of the whole fleet.
     pub(super) logs_per_second: u64,
     /// The present, as the run began.

@@ -17,9 +17,6 @@ use super::outstanding::{self, Carries, Item, Outstanding, Verdict};
 use super::pace::Pace;
 use super::values::{Values, layout};
 
-/// How long acknowledgements may fail to come before the machine gives up on them.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 impl Fleet {
     /// Connects, sends what there is to send, waits for what is outstanding, says goodbye.
     pub(super) async fn stream(&self, index: usize) -> Result<Outcome> {
@@ -100,7 +97,7 @@ impl Fleet {
                         up.send(message).await?;
                     }
                 }
-                () = until(Some(answered + PATIENCE)), if !outstanding.is_empty() => break,
+                () = until(Some(answered + plan.patience)), if !outstanding.is_empty() => break,
             }
         }
         let reason = v1::goodbye::Reason::Stopped.into();

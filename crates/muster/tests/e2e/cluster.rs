@@ -105,22 +105,27 @@ impl Cluster {
     }
 
     fn start_collector(&self, arguments: &[&str], name: &str, url: &str) -> Process {
-        let state_dir = self.dir.path().join(name);
-        // Separate machines have separate ids; here they share one kernel.
-        std::fs::create_dir_all(&state_dir).expect("a state directory");
-        let mut command = process::collector();
-        command
-            .args(["--aggregator", url, "--label", &format!("name={name}")])
-            .args(arguments)
-            .arg("--state-dir")
-            .arg(&state_dir);
-        Process::start(name, self.dir.path(), command)
+        start_collector(self.dir.path(), arguments, name, url)
     }
 
     /// GET over HTTP/1.1: status and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         get(self.address, path).await
     }
+}
+
+/// A collector that keeps its state, and what it says, below the directory.
+pub(crate) fn start_collector(dir: &Path, arguments: &[&str], name: &str, urls: &str) -> Process {
+    let state_dir = dir.join(name);
+    // Separate machines have separate ids; here they share one kernel.
+    std::fs::create_dir_all(&state_dir).expect("a state directory");
+    let mut command = process::collector();
+    command
+        .args(["--aggregator", urls, "--label", &format!("name={name}")])
+        .args(arguments)
+        .arg("--state-dir")
+        .arg(&state_dir);
+    Process::start(name, dir, command)
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {

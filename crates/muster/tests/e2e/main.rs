@@ -3,6 +3,7 @@
 mod access;
 mod accessibility;
 mod alerting;
+mod apart;
 mod browser;
 mod cluster;
 mod command_line;
@@ -17,6 +18,7 @@ mod newcomer;
 mod outage;
 mod probe;
 mod process;
+mod promises;
 mod push;
 mod random;
 mod readme;

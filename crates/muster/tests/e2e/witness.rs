@@ -44,9 +44,17 @@ pub(crate) struct Witness {
 impl Witness {
     /// Forwards to the aggregator at `upstream`, whether or not it is there.
     pub(crate) async fn of(upstream: &str) -> Self {
+        Self::writing(upstream, Arc::default()).await
+    }
+
+    /// Stands before another aggregator of the same collectors and writes down what is said in the same book.
+    pub(crate) async fn beside(&self, upstream: &str) -> Self {
+        Self::writing(upstream, Arc::clone(&self.records)).await
+    }
+
+    async fn writing(upstream: &str, records: Arc<Mutex<BTreeMap<Spool, Record>>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let records = Arc::default();
         let proxy = Proxy {
             upstream: Endpoint::from_shared(upstream.to_owned()).expect("a url"),
             records: Arc::clone(&records),
