@@ -17,6 +17,7 @@ use crate::uplink::{Target, Token};
 
 /// A report holds the top by CPU, by memory and by disk I/O, and no more than the wire allows.
 const PROCESSES_TOP_MAX: usize = limits::PROCESSES_PER_REPORT_MAX / 3;
+const WATCHED_MAX: usize = 64;
 /// A smaller spool would drop single frames of a large machine.
 const SPOOL_SIZE_MIN: u64 = 1024 * 1024;
 
@@ -71,6 +72,9 @@ pub struct ProbesConfig {
     pub interfaces: FilterConfig,
     /// Sockets of Docker-compatible engines; the first that exists is used.
     pub container_sockets: Vec<PathBuf>,
+    /// Globs over names of processes, and of containers: how many run is told of each, also when it is none.
+    pub watched_processes: Vec<String>,
+    pub watched_containers: Vec<String>,
 }
 
 /// What is included wins, then what is excluded, then the probe's own defaults.
@@ -135,6 +139,8 @@ impl Default for ProbesConfig {
             disks: FilterConfig::default(),
             interfaces: FilterConfig::default(),
             container_sockets: prober.container_sockets,
+            watched_processes: prober.watched_processes,
+            watched_containers: prober.watched_containers,
         }
     }
 }
@@ -196,6 +202,8 @@ impl Config {
                 "collector.probes.disabled: there is no probe {unknown:?}; expected some of {known}"
             );
         }
+        check_watched("watched_processes", &self.probes.watched_processes)?;
+        check_watched("watched_containers", &self.probes.watched_containers)?;
         if self.spool.size_max.0 < SPOOL_SIZE_MIN {
             let (found, min) = (self.spool.size_max, Bytes(SPOOL_SIZE_MIN));
             bail!("collector.spool.size_max: expected at least \"{min}\", found \"{found}\"");
@@ -218,6 +226,8 @@ impl Config {
             disks: probes.disks.into(),
             interfaces: probes.interfaces.into(),
             container_sockets: probes.container_sockets,
+            watched_processes: probes.watched_processes,
+            watched_containers: probes.watched_containers,
         }
     }
 }
@@ -226,6 +236,23 @@ impl From<FilterConfig> for Filter {
     fn from(config: FilterConfig) -> Self {
         Self { include: config.include, exclude: config.exclude }
     }
+}
+
+fn check_watched(key: &str, patterns: &[String]) -> anyhow::Result<()> {
+    if patterns.len() > WATCHED_MAX {
+        let found = patterns.len();
+        bail!("collector.probes.{key}: expected at most {WATCHED_MAX} patterns, found {found}");
+    }
+    for (i, pattern) in patterns.iter().enumerate() {
+        let known = patterns[..i].contains(pattern);
+        let fits = (1..=model::limits::LABEL_VALUE_BYTES_MAX).contains(&pattern.len());
+        if known || !fits || pattern.chars().any(char::is_control) {
+            bail!(
+                "collector.probes.{key}[{i}]: expected a name or a glob that stands there once, found {pattern:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn is_probe(name: &str) -> bool {
@@ -265,6 +292,14 @@ mod tests {
             "collector.interval: expected \"100ms\" to \"1h\", found \"99ms\"",
         );
         check(|c| c.probes.process_interval = Span::from_secs(4000), "process_interval");
+        check(
+            |c| c.probes.watched_processes = vec!["a".into(), String::new()],
+            "collector.probes.watched_processes[1]: expected a name or a glob",
+        );
+        check(
+            |c| c.probes.watched_containers = vec!["a".into(), "a".into()],
+            "collector.probes.watched_containers[1]: ",
+        );
         check(
             |c| c.probes.processes_top = 334,
             "collector.probes.processes_top: expected at most 333, found 334",

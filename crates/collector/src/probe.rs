@@ -83,6 +83,9 @@ pub struct ProberConfig {
     pub interfaces: Filter,
     /// Sockets of Docker-compatible engines; the first that exists is used.
     pub container_sockets: Vec<PathBuf>,
+    /// Globs over names: how many run is told of each, also when it is none.
+    pub watched_processes: Vec<String>,
+    pub watched_containers: Vec<String>,
 }
 
 impl Default for ProberConfig {
@@ -102,6 +105,8 @@ impl Default for ProberConfig {
                 "/run/docker.sock".into(),
                 "/run/podman/podman.sock".into(),
             ],
+            watched_processes: Vec::new(),
+            watched_containers: Vec::new(),
         }
     }
 }

@@ -111,6 +111,8 @@ metrics! {
     UPTIME = Gauge "system.uptime" "s";
     /// Processes by `process.state`: running, sleeping, blocked, zombie, stopped.
     PROCESS_COUNT = Gauge "system.process.count" "{process}";
+    /// Processes that run, by `process.pattern`: each of `collector.probes.watched_processes`, also when none does.
+    PROCESS_WATCHED = Gauge "process.watched.count" "{process}";
     /// Processes started since boot.
     PROCESS_CREATED = Counter "system.process.created" "{process}";
     /// Processes that the kernel killed for want of memory.
@@ -133,6 +135,8 @@ metrics! {
     CONTAINER_HEALTHY = Gauge "container.healthy" "1";
     /// Processes of a container.
     CONTAINER_PROCESSES = Gauge "container.process.count" "{process}";
+    /// Containers that run, by `container.pattern`: each of `collector.probes.watched_containers`, also when none does.
+    CONTAINER_WATCHED = Gauge "container.watched.count" "{container}";
     /// CPU time that the collector itself used.
     COLLECTOR_CPU_TIME = Counter "muster.collector.cpu.time" "s";
     /// Resident memory of the collector's process.

@@ -19,6 +19,7 @@ mod processes;
 pub(super) mod source;
 mod temperature;
 mod uptime;
+mod watch;
 
 /// Every probe. Those that read only tables in the kernel's memory share a lane.
 pub(super) const PROBES: &[Entry] = &[

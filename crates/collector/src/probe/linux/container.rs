@@ -11,11 +11,12 @@ use std::time::Instant;
 use model::metric::{
     CONTAINER_CPU_TIME, CONTAINER_CPU_USAGE, CONTAINER_DISK_IO, CONTAINER_HEALTHY,
     CONTAINER_MEMORY_LIMIT, CONTAINER_MEMORY_USAGE, CONTAINER_NETWORK_IO, CONTAINER_PROCESSES,
-    CONTAINER_RESTARTS,
+    CONTAINER_RESTARTS, CONTAINER_WATCHED,
 };
 use model::{EventKind, Labels, MachineEvent};
 
 use super::network::parse_totals;
+use super::watch::Watch;
 use crate::probe::quantise::{ratio, seconds};
 use crate::probe::{At, Probe, Setup, Sheet};
 use cgroup::{ContainerId, Tree, Usage};
@@ -31,6 +32,7 @@ struct Container {
     proc_root: PathBuf,
     tree: Tree,
     engine: Engine,
+    watch: Watch,
     /// Those of the reading before, by full id. `None` before the first.
     before: Option<HashMap<String, Seen>>,
 }
@@ -50,6 +52,7 @@ pub(super) fn open(setup: &Setup) -> Box<dyn Probe> {
         proc_root: setup.config.proc_root.clone(),
         tree: Tree::new(setup.config.sys_root.join("fs/cgroup")),
         engine: Engine::new(setup.config.container_sockets.clone()),
+        watch: Watch::new(setup.config.watched_containers.clone()),
         before: None,
     })
 }
@@ -63,6 +66,9 @@ impl Probe for Container {
         let known = found.iter().zip(&pids).map(|((id, _), pid)| (id.full.as_str(), *pid));
         let facts = self.engine.facts(known.collect());
 
+        let mut watched = self.watch.tally();
+        // One without a name may be one that is looked for.
+        let mut unsure = false;
         let mut seen = HashMap::with_capacity(found.len());
         let mut short_ids = HashSet::new();
         for ((id, place), pid) in found.iter().zip(&pids) {
@@ -85,10 +91,13 @@ impl Probe for Container {
                 }
             }
             let name = facts.map_or(id.short(), |f| f.name.as_str()).to_owned();
+            unsure |= facts.is_none();
+            watched.see(&name);
             let cpu = usage.cpu_seconds.map(|cpu| (at.instant, cpu));
             let called = facts.map(Facts::without_state);
             seen.insert(id.full.clone(), Seen { name, called, init_pid: *pid, cpu });
         }
+        watched.put(sheet, &CONTAINER_WATCHED, "container.pattern", unsure);
         if let Some(before) = &self.before {
             changes(at, before, &seen).into_iter().for_each(|event| sheet.event(event));
         }

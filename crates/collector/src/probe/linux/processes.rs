@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use model::metric::{PROCESS_COUNT, PROCESS_CREATED};
+use model::metric::{PROCESS_COUNT, PROCESS_CREATED, PROCESS_WATCHED};
 use model::{Process, ProcessReport, ProcessState, UnixMillis};
 
 use super::source::Source;
+use super::watch::Watch;
 use crate::probe::quantise::ratio;
 use crate::probe::{At, Probe, Setup, Sheet};
 use details::Reader;
@@ -26,6 +27,7 @@ struct Processes {
     table: Table,
     reader: Reader,
     top: usize,
+    watch: Watch,
     before: Option<Instant>,
     ticks_per_second: f64,
     page_bytes: u64,
@@ -38,6 +40,7 @@ pub(super) fn open(setup: &Setup) -> Box<dyn Probe> {
         table: Table::new(proc_root.clone()),
         reader: Reader::new(),
         top: setup.config.processes_top,
+        watch: Watch::new(setup.config.watched_processes.clone()),
         before: None,
         ticks_per_second: rustix::param::clock_ticks_per_second() as f64,
         page_bytes: rustix::param::page_size() as u64,
@@ -56,6 +59,13 @@ impl Probe for Processes {
             sheet.put(&PROCESS_COUNT, [("process.state", state)], f64::from(count));
         }
         sheet.put(&PROCESS_CREATED, [], system.created as f64);
+        if !self.watch.is_empty() {
+            let mut watched = self.watch.tally();
+            for row in self.table.rows().iter().filter(|row| row.state != ProcessState::Zombie) {
+                watched.see(&String::from_utf8_lossy(self.table.name(row.pid)));
+            }
+            watched.put(sheet, &PROCESS_WATCHED, "process.pattern", false);
+        }
         // CPU shares are of the time between two passes, so the first gives no report.
         let Some(elapsed) = elapsed.filter(|elapsed| *elapsed > 0.0) else {
             sheet.again_soon();
@@ -193,6 +203,31 @@ mod tests {
         assert_eq!(top_rows(&rows, 100), [0, 1, 2, 3, 4], "what uses nothing is not listed");
         assert!(top_rows(&rows, 0).is_empty());
         assert!(top_rows(&[], 5).is_empty());
+    }
+
+    #[test]
+    fn watched_processes_are_counted_by_name_also_when_none_runs() {
+        let own = std::fs::read_to_string("/proc/self/comm").expect("a Linux with procfs");
+        let own = own.trim_end();
+        let config = crate::probe::ProberConfig {
+            watched_processes: vec![own.to_owned(), "there-is-none".to_owned()],
+            ..crate::probe::ProberConfig::default()
+        };
+        let vitals = std::sync::Arc::new(crate::probe::vitals::Vitals::new(std::iter::empty()));
+        let mut probe = open(&Setup { config, stats: std::sync::Arc::default(), vitals });
+        let mut sheet = Sheet::default();
+        let at = At { wall: UnixMillis(0), instant: Instant::now() };
+        probe.read(at, &mut sheet).expect("readable");
+        let (layout, values) = sheet.finish().expect("valid").filled.expect("series");
+        let count = |pattern: &str| {
+            let series = layout.series().iter().position(|series| {
+                *series.metric == *PROCESS_WATCHED.name
+                    && series.labels.get("process.pattern") == pattern
+            });
+            values[series.expect("always there")]
+        };
+        assert!(count(own) >= 1.0, "this very process");
+        assert_eq!(count("there-is-none"), 0.0);
     }
 
     #[test]

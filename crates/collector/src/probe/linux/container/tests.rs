@@ -17,11 +17,11 @@ const WEB: &str = "4f0c8d2e7b1a9c3f5e6d7a8b9c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6b7
 const DB: &str = "d0b5aa11c0ffee00d0b5aa11c0ffee00d0b5aa11c0ffee00d0b5aa11c0ffee00";
 
 /// A machine made of files.
-struct Machine(tempfile::TempDir);
+struct Machine(tempfile::TempDir, Vec<String>);
 
 impl Machine {
     fn new() -> Self {
-        let machine = Self(tempfile::tempdir().expect("temporary directory"));
+        let machine = Self(tempfile::tempdir().expect("temporary directory"), Vec::new());
         machine.namespace(1, "net:[host]");
         machine
     }
@@ -59,6 +59,7 @@ impl Machine {
             proc_root: self.0.path().join("proc"),
             sys_root: self.0.path().join("sys"),
             container_sockets: vec![self.0.path().join("engine.sock")],
+            watched_containers: self.1.clone(),
             ..ProberConfig::default()
         };
         let vitals = Arc::new(Vitals::new(std::iter::empty()));
@@ -220,6 +221,28 @@ fn starts_stops_and_restarts_are_events_after_the_first_reading() {
     assert_eq!(read(&mut *probe, start, 10).events, [format!("container {} restarted", &DB[..12])]);
     machine.remove(&web);
     assert_eq!(read(&mut *probe, start, 15).events, [format!("container {} stopped", &WEB[..12])]);
+}
+
+#[test]
+fn watched_containers_are_counted_by_name_also_when_none_runs() {
+    let mut machine = Machine::new();
+    machine.1 = vec!["we*".to_owned(), "db".to_owned()];
+    let web = format!("system.slice/docker-{WEB}.scope");
+    machine.v2_container(&web, 100, 1);
+    let start = Instant::now();
+    let counts = |reading: Reading| {
+        ["we*", "db"].map(|pattern| {
+            let label = format!("container.pattern=\"{pattern}\"");
+            reading.value(&["container.watched.count", &label]).expect("always there")
+        })
+    };
+    let unnamed = counts(read(&mut *machine.probe(), start, 0));
+    assert!(unnamed.iter().all(|count| count.is_nan()), "it may be either of them");
+    machine.engine();
+    let mut probe = machine.probe();
+    assert_eq!(counts(read(&mut *probe, start, 0)), [1.0, 0.0]);
+    machine.remove(&web);
+    assert_eq!(counts(read(&mut *probe, start, 5)), [0.0, 0.0]);
 }
 
 #[test]

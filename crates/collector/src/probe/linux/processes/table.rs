@@ -211,12 +211,20 @@ impl Table {
         stat.ok().map(|stat| stat.st_uid)
     }
 
+    /// The kernel's name of a process; empty when there is none.
+    pub(super) fn name(&self, pid: u32) -> &[u8] {
+        self.known.get(&pid).map_or(&[], |known| until_zero(&known.name))
+    }
+
     /// The kernel's name of a process, and the place where its details are kept.
     pub(super) fn remembered(&mut self, pid: u32) -> Option<(&[u8], &mut Option<Box<Details>>)> {
         let known = self.known.get_mut(&pid)?;
-        let len = known.name.iter().position(|&b| b == 0).unwrap_or(known.name.len());
-        Some((&known.name[..len], &mut known.details))
+        Some((until_zero(&known.name), &mut known.details))
     }
+}
+
+fn until_zero(name: &[u8]) -> &[u8] {
+    &name[..name.iter().position(|&b| b == 0).unwrap_or(name.len())]
 }
 
 /// `<pid>/<file>` in a buffer, or `<pid>` when the file is empty.
