@@ -58,9 +58,13 @@ pub(super) async fn item(
             self::frame(session, frame, now).await?
         }
         payload => {
-            other(session, &payload, newest, now).await;
+            let again = session.stored.contains(seq);
+            // Logs are counted by whoever watches: those that were stored before were told then.
+            if !(again && matches!(payload, Payload::Logs(_))) {
+                other(session, &payload, newest, now).await;
+            }
             if let Payload::Logs(events) = &payload
-                && !session.stored.contains(seq)
+                && !again
             {
                 session.log_counts.add(events, now);
             }
