@@ -3,6 +3,7 @@
 mod alerts;
 mod error;
 mod events;
+mod incidents;
 pub(crate) mod logs;
 mod machines;
 mod metrics;
@@ -14,6 +15,7 @@ mod window;
 pub(crate) use alerts::{alerts, thresholds};
 pub(crate) use error::{ApiError, not_found};
 pub(crate) use events::events;
+pub(crate) use incidents::incidents;
 pub(crate) use machines::{machine, machine_remove, machines, state};
 pub(crate) use metrics::metrics;
 pub(crate) use params::{Params, now_ms};

@@ -94,6 +94,7 @@ impl Gateway {
             .route("/api/v1/machines/{machine}/thresholds", get(api::thresholds))
             .route("/api/v1/metrics", get(api::metrics))
             .route("/api/v1/alerts", get(api::alerts))
+            .route("/api/v1/alerts/history", get(api::incidents))
             .route("/api/v1/query_range", get(api::query_range))
             .merge(log_routes())
             .merge(push_routes())

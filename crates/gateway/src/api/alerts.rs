@@ -48,11 +48,20 @@ pub(crate) async fn alerts(State(shared): State<Shared>) -> Result<Json<Active>,
 }
 
 /// `None` where there is no alert service.
-fn available<T>(answer: Result<T, Status>) -> Result<Option<T>, ApiError> {
+pub(super) fn available<T>(answer: Result<T, Status>) -> Result<Option<T>, ApiError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(status) if status.code() == Code::Unimplemented => Ok(None),
         Err(status) => Err(status.into()),
+    }
+}
+
+/// Empty where there is none yet.
+pub(super) fn level_name(level: v1::AlertLevel) -> &'static str {
+    match level {
+        v1::AlertLevel::Critical => "critical",
+        v1::AlertLevel::Warning => "warning",
+        v1::AlertLevel::Unspecified => "",
     }
 }
 
@@ -65,11 +74,7 @@ impl From<v1::ActiveAlert> for Alert {
                 v1::AlertPhase::Unknown => "unknown",
                 v1::AlertPhase::Resolved | v1::AlertPhase::Unspecified => "resolved",
             },
-            level: match alert.level() {
-                v1::AlertLevel::Critical => "critical",
-                v1::AlertLevel::Warning => "warning",
-                v1::AlertLevel::Unspecified => "",
-            },
+            level: level_name(alert.level()),
             since: millis(alert.since.as_ref()).map(format::rfc3339),
             acknowledged_by: alert.acknowledged.map_or(String::new(), |a| a.author),
             silenced: !alert.silenced_by.is_empty(),
