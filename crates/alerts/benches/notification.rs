@@ -17,8 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 #[path = "../tests/receiver.rs"]
 mod receiver;
+#[path = "parts/spread.rs"]
+mod spread;
 
 use receiver::{Manner, Receiver};
+use spread::Spread;
 
 struct Scene {
     stores: storage::Stores,
@@ -82,6 +85,7 @@ impl Scene {
 fn notification(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut scene = runtime.block_on(Scene::new());
+    let mut spread = Spread::default();
     let mut group = c.benchmark_group("from a breached value to its message");
     group.sample_size(50);
     group.bench_function("webhook", |b| {
@@ -89,7 +93,9 @@ fn notification(c: &mut Criterion) {
             runtime.block_on(async {
                 let mut total = Duration::ZERO;
                 for _ in 0..count {
-                    total += scene.told(0.9).await;
+                    let took = scene.told(0.9).await;
+                    spread.note(took);
+                    total += took;
                     scene.told(0.1).await;
                 }
                 total
@@ -97,6 +103,7 @@ fn notification(c: &mut Criterion) {
         });
     });
     group.finish();
+    spread.print("from a breached value to its message");
 }
 
 criterion_group!(benches, notification);

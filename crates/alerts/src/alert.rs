@@ -7,7 +7,7 @@ use model::{Labels, MachineId, Series, UnixMillis};
 use sha2::{Digest as _, Sha256};
 
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::rule::{Condition, Level, Rule, RuleId};
+use crate::rule::{Level, Rule, RuleId};
 use crate::template::Scope;
 
 /// Names an alert for ever: the first 16 bytes of the SHA-256 of its rule, machine, metric and labels.
@@ -130,10 +130,7 @@ impl Alert {
     pub fn summary(&self, level: Level) -> String {
         let spec = &self.rule.spec;
         let name = self.identity.name(self.machine);
-        let threshold = match &spec.condition {
-            Condition::Threshold(threshold) => threshold.limit.threshold(level),
-            Condition::Offline { .. } => f64::NAN,
-        };
+        let threshold = spec.limit().map_or(f64::NAN, |limit| limit.threshold(level));
         let empty = Labels::empty();
         if !spec.summary.is_empty() {
             return spec.summary.render(&Scope {
@@ -147,6 +144,10 @@ impl Alert {
                 level: level.name(),
                 rule_name: &spec.name,
             });
+        }
+        if let (Some(log), Some(series)) = (spec.log(), &self.series) {
+            let (count, service) = (self.value, series.labels.get("service.name"));
+            return format!("{name}: {count} log events of {service} match {}", log.text);
         }
         match &self.series {
             None => format!("{name}: {}", spec.name),

@@ -9,7 +9,7 @@ use model::limits;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use proto::v1::alert_config_service_server::AlertConfigServiceServer;
 use proto::v1::alert_service_server::AlertServiceServer;
-use storage::Stores;
+use storage::{EventStream, Stores};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -47,6 +47,8 @@ pub struct Alerts {
     keeper: Keeper,
     workers: Workers,
     rules_file: Option<RulesFile>,
+    /// Ends when its last owner goes, and that may be this service.
+    events: Arc<dyn EventStream>,
 }
 
 impl Alerts {
@@ -132,7 +134,7 @@ impl Alerts {
             probes: follow,
             tests: Arc::new(tokio::sync::Semaphore::new(1)),
         };
-        Ok(Self { api, attendant, watcher, keeper, workers, rules_file })
+        Ok(Self { api, attendant, watcher, keeper, workers, rules_file, events: stores.events })
     }
 
     /// `AlertConfigService` and `AlertService`, with their limits on messages.
@@ -150,7 +152,7 @@ impl Alerts {
     /// # Errors
     /// A part that ended before its time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { api, attendant, watcher, keeper, workers, rules_file } = self;
+        let Self { api, attendant, watcher, keeper, workers, rules_file, events } = self;
         // The routes keep their own copy: requests in flight are answered as long as the watcher is there.
         drop(api);
         let give_up = CancellationToken::new();
@@ -184,6 +186,7 @@ impl Alerts {
             anyhow::bail!("the alert service's {part} ended by itself");
         }
         watcher.await.context("the alert service's watcher failed")?;
+        drop(events);
         // The watcher is gone, so the keeper ends when it has kept what it was given.
         if tokio::time::timeout(LAST_WORDS, &mut keeper).await.is_err() {
             give_up.cancel();

@@ -17,6 +17,10 @@ use crate::engine::Engine;
 use crate::lifecycle::Phase;
 use crate::rule::{Rule, Window};
 
+mod logs;
+
+use logs::Found;
+
 /// One time that it would have fired.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Firing {
@@ -50,11 +54,14 @@ pub(crate) async fn run(
     range: TimeRange,
 ) -> Result<Report, StorageError> {
     let mut report = Report::default();
+    let lead = range.start - lead_ms(rule);
+    let mut found = logs::read(history, rule, TimeRange::new(lead, range.end)).await?;
     for record in registry.machines().await? {
         let identity =
             Identity { host_name: record.facts.host_name.clone(), labels: record.labels.clone() };
         if identity.accepted_by(record.id, &rule.spec.machines) {
-            machine(history, &record, identity, rule, range, &mut report).await?;
+            let found = found.remove(&record.id).unwrap_or_default();
+            machine(history, &record, identity, (rule, found), range, &mut report).await?;
         }
     }
     Ok(report)
@@ -64,25 +71,33 @@ async fn machine(
     history: &dyn History,
     record: &MachineRecord,
     identity: Identity,
-    rule: &Arc<Rule>,
+    (rule, found): (&Arc<Rule>, Vec<Found>),
     range: TimeRange,
     report: &mut Report,
 ) -> Result<(), StorageError> {
     let id = record.id;
     let series = series(history, id, rule).await?;
-    let Ok(layout) = Layout::new(series.iter().map(|s| s.series.clone()).collect()) else {
-        // No series at all: the machine has no history.
+    let layout = Layout::new(series.iter().map(|s| s.series.clone()).collect()).ok();
+    if layout.is_none() && found.is_empty() {
+        // The machine has no history.
         return Ok(());
-    };
+    }
     let lead = lead_ms(rule);
+    let mut logged = found.iter().peekable();
     let mut replay = Replay::new(id, identity, rule, layout, range.start - lead);
     let mut from = range.start - lead;
     while from < range.end {
         let to = (from + CHUNK_MS).min(range.end);
         let samples = history.read_raw(&series, TimeRange::new(from, to)).await?;
         for (time, values) in frames(&samples) {
+            while let Some(found) = logged.next_if(|found| found.time < time) {
+                replay.log(found);
+            }
             report.values += values.iter().filter(|value| !value.is_nan()).count() as u64;
             replay.frame(time, values);
+        }
+        while let Some(found) = logged.next_if(|found| found.time < to) {
+            replay.log(found);
         }
         from = to;
         // It may be much work: others come in between.
@@ -92,7 +107,8 @@ async fn machine(
     let threshold = rule.spec.threshold();
     let watched =
         series.iter().filter(|s| threshold.is_some_and(|t| *s.series.metric == *t.metric));
-    report.series += watched.count() as u32;
+    report.series += watched.count() as u32 + logs::services(&found) as u32;
+    report.values += found.len() as u64;
     replay.finish(range, report);
     Ok(())
 }
@@ -127,7 +143,8 @@ fn lead_ms(rule: &Rule) -> i64 {
     let window = match rule.spec.threshold().map(|t| t.window) {
         Some(Window::Sliding { ms } | Window::Tumbling { ms }) => ms,
         Some(Window::Values { count }) => count as i64 * 1000,
-        Some(Window::Instant) | None => 0,
+        Some(Window::Instant) => 0,
+        None => rule.spec.log().map_or(0, |log| log.window_ms),
     };
     (window + rule.spec.timing.for_ms).min(LEAD_MS_MAX)
 }
@@ -156,7 +173,8 @@ fn frames(samples: &[storage::history::Samples]) -> Vec<(UnixMillis, Vec<f64>)> 
 struct Replay {
     engine: Engine,
     machine: MachineId,
-    layout: Layout,
+    /// Absent where only logs are in history.
+    layout: Option<Layout>,
     /// Time of the latest frame.
     latest: Option<UnixMillis>,
     /// The next whole second.
@@ -169,7 +187,7 @@ impl Replay {
         machine: MachineId,
         identity: Identity,
         rule: &Arc<Rule>,
-        layout: Layout,
+        layout: Option<Layout>,
         from: UnixMillis,
     ) -> Self {
         let mut engine = Engine::new(usize::MAX, from);
@@ -188,9 +206,15 @@ impl Replay {
             self.status(MachineStatus::Online, time);
         }
         self.latest = Some(time);
-        let frame = Frame { time, layout: self.layout.id(), values };
-        let Self { engine, machine, layout, steps, .. } = self;
+        let Self { engine, machine, layout: Some(layout), steps, .. } = self else { return };
+        let frame = Frame { time, layout: layout.id(), values };
         engine.observe(*machine, layout, &frame, false, time, steps);
+    }
+
+    fn log(&mut self, found: &Found) {
+        self.pass(found.time);
+        let Self { engine, machine, steps, .. } = self;
+        engine.observe_found(*machine, &found.service, found.time, steps);
     }
 
     /// Lets the seconds before `to` pass.

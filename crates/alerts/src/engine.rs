@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Frame, Layout, LayoutId, MachineId, MachineStatus, Series, UnixMillis};
+use model::{Frame, Layout, LayoutId, LogEvent, MachineId, MachineStatus, Series, UnixMillis};
 
 use crate::alert::{Alert, AlertId, Cause, Change, Identity};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -15,6 +15,7 @@ use crate::rule::{Rule, RuleId};
 
 mod instance;
 mod machine;
+mod occurrences;
 mod points;
 mod projection;
 mod watched;
@@ -28,6 +29,9 @@ use watched::Watched;
 /// after their end.
 pub const WATERMARK_MS: i64 = 5000;
 
+/// Log events that are older than this when they come are late: they neither raise nor resolve anything.
+pub const LOG_LATE_MS: i64 = 60_000;
+
 /// What the engine saw and left out, for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -35,6 +39,8 @@ pub struct Counters {
     pub evaluations: u64,
     /// Frames that came too late to raise or resolve anything.
     pub late_frames: u64,
+    /// Log events that rules asked for and that came too late.
+    pub late_logs: u64,
     /// Series that a rule leaves out because it watches as many as it may.
     pub series_over_limit: u64,
 }
@@ -179,6 +185,45 @@ impl Engine {
                 machine.bind(id, layout, from, &mut self.projections, &mut self.watched);
         }
         machine.observe(id, frame, late, received, &mut self.counters, out);
+    }
+
+    /// Takes log events in.
+    pub fn observe_logs(
+        &mut self,
+        id: MachineId,
+        events: &[LogEvent],
+        received: UnixMillis,
+        out: &mut Vec<Change>,
+    ) {
+        let rules = self.projections.log_rules();
+        let Some(machine) = self.machines.get_mut(&id).filter(|_| !rules.is_empty()) else {
+            return;
+        };
+        for rule in rules {
+            let mut found = machine.find(id, rule, events, received, &mut self.counters);
+            // In the order of their times within each service, whatever order they came in.
+            found.sort_unstable();
+            for group in found.chunk_by(|a, b| a.0 == b.0) {
+                let times = group.iter().map(|(_, time)| *time);
+                let left_out =
+                    machine.count_logs(id, rule, group[0].0, times, &mut self.watched, out);
+                self.counters.series_over_limit += u64::from(left_out);
+            }
+        }
+    }
+
+    /// One log event that this rule's query finds, in its order of time.
+    pub(crate) fn observe_found(
+        &mut self,
+        id: MachineId,
+        service: &str,
+        time: UnixMillis,
+        out: &mut Vec<Change>,
+    ) {
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        for rule in self.projections.log_rules() {
+            machine.count_logs(id, rule, service, [time].into_iter(), &mut self.watched, out);
+        }
     }
 
     /// Lets time pass. Call it once a second, at whole seconds.

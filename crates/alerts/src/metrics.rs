@@ -16,6 +16,7 @@ use crate::watch::Share;
 pub(crate) struct Metrics {
     frames: Counter,
     late_frames: Counter,
+    late_logs: Counter,
     evaluations: Counter,
     series_over_limit: Counter,
     rules: Gauge,
@@ -52,6 +53,11 @@ impl Metrics {
             "late_frames",
             "Frames too late to raise or resolve anything",
             m.late_frames,
+        );
+        registry.register(
+            "late_logs",
+            "Log events that a rule asked for, too late to raise or resolve anything",
+            m.late_logs,
         );
         registry.register("evaluations", "Values judged by rules", m.evaluations);
         registry.register(
@@ -93,6 +99,7 @@ impl Metrics {
             let seen = std::mem::replace(&mut share.reported, now);
             self.frames.inc_by(now.frames - seen.frames);
             self.late_frames.inc_by(now.late_frames - seen.late_frames);
+            self.late_logs.inc_by(now.late_logs - seen.late_logs);
             self.evaluations.inc_by(now.evaluations - seen.evaluations);
             self.series_over_limit.inc_by(now.series_over_limit - seen.series_over_limit);
             for alert in share.desk.open_alerts() {

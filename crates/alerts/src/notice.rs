@@ -6,7 +6,7 @@ use model::{Labels, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Alert;
-use crate::rule::{Condition, Level};
+use crate::rule::Level;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,10 +67,7 @@ impl Notice {
         resolved: Option<UnixMillis>,
     ) -> Self {
         let number = |value: f64| (!value.is_nan()).then_some(value);
-        let threshold = match &alert.rule.spec.condition {
-            Condition::Threshold(threshold) => Some(threshold.limit.threshold(level)),
-            Condition::Offline { .. } => None,
-        };
+        let threshold = alert.rule.spec.limit().map(|limit| limit.threshold(level));
         Self {
             kind,
             alert_id: alert.id.to_string(),

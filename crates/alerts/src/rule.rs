@@ -10,11 +10,13 @@ use crate::template::Template;
 mod check;
 mod defaults;
 mod document;
+mod log;
 
 pub use check::check;
 pub(crate) use check::matchers as check_matchers;
 pub use defaults::defaults;
 pub use document::{Document, File, matcher_from_text, matcher_to_text};
+pub use log::LogCount;
 
 /// Names a rule for ever, also after it was renamed: `disk-nearly-full`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +83,7 @@ pub enum Condition {
     Offline {
         level: Level,
     },
+    Log(LogCount),
 }
 
 /// A signal of each matching series against a limit.
@@ -140,6 +143,20 @@ impl Aggregate {
     ];
 
     const FORECAST: &'static str = "forecast";
+
+    /// What is looked at where a rule does not say: an anomaly is told by the last hundred values.
+    pub(crate) fn default_window(self) -> Window {
+        match self {
+            Self::Deviation => Window::Values { count: 100 },
+            _ => Window::Instant,
+        }
+    }
+
+    /// Where trouble starts when a rule does not say: an anomaly is more than three standard deviations off.
+    pub(crate) fn default_limit(self) -> Option<Limit> {
+        let three = Limit { side: Side::Above, warning: Some(3.0), critical: None, recover: None };
+        (self == Self::Deviation).then_some(three)
+    }
 
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, a)| *a == self).map_or(Self::FORECAST, |(name, _)| name)
@@ -281,7 +298,31 @@ impl Spec {
     pub fn threshold(&self) -> Option<&Threshold> {
         match &self.condition {
             Condition::Threshold(threshold) => Some(threshold),
+            Condition::Offline { .. } | Condition::Log(_) => None,
+        }
+    }
+
+    pub fn log(&self) -> Option<&LogCount> {
+        match &self.condition {
+            Condition::Log(log) => Some(log),
+            Condition::Threshold(_) | Condition::Offline { .. } => None,
+        }
+    }
+
+    /// What values are judged by, where there are any.
+    pub fn limit(&self) -> Option<&Limit> {
+        match &self.condition {
+            Condition::Threshold(threshold) => Some(&threshold.limit),
+            Condition::Log(log) => Some(&log.limit),
             Condition::Offline { .. } => None,
+        }
+    }
+
+    /// The level of an alert that is nothing worse.
+    pub fn least_level(&self) -> Level {
+        match (&self.condition, self.limit()) {
+            (Condition::Offline { level }, _) => *level,
+            (_, limit) => limit.map_or(Level::Critical, |limit| limit.nearest().1),
         }
     }
 }

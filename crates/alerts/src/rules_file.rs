@@ -179,12 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn the_example_in_the_documentation_is_a_rules_file() {
+    fn the_examples_in_the_documentation_are_rules_files() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/alerts.md");
         let page = std::fs::read_to_string(page).expect("the page");
-        let (_, example) = page.split_once("```toml\n").expect("an example");
-        let (example, _) = example.split_once("```").expect("its end");
-        assert_eq!(parse("alerts.md", example).expect("valid").len(), 1);
+        let examples = page.split("```toml\n").skip(1);
+        let examples = examples.map(|example| example.split_once("```").expect("its end").0);
+        let rules = examples.map(|example| parse("alerts.md", example).expect("valid").len());
+        assert_eq!(rules.collect::<Vec<_>>(), [1, 1]);
     }
 
     #[test]

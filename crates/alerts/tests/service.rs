@@ -198,6 +198,22 @@ async fn a_rule_made_by_rpc_fires_is_told_and_is_told_to_be_over() {
 }
 
 #[tokio::test]
+async fn the_service_goes_on_when_whoever_opened_its_stores_lets_go_of_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stores = storage::open(&storage::Config::default(), dir.path()).await.expect("stores");
+    let opened = Alerts::open(quick(), stores, &mut Registry::default()).await;
+    let alerts = opened.expect("opened");
+    let mut client = AlertServiceClient::new(Link::new(alerts.routes().prepare()));
+    let stop = CancellationToken::new();
+    let mut running = tokio::spawn(alerts.run(stop.clone()));
+    let ended = tokio::time::timeout(Duration::from_millis(1200), &mut running).await;
+    assert!(ended.is_err(), "it ended by itself: {ended:?}");
+    client.list_active(v1::ListActiveRequest::default()).await.expect("listed");
+    stop.cancel();
+    running.await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
 async fn nothing_is_lost_or_told_twice_when_it_is_killed_at_any_stage() {
     let dir = tempfile::tempdir().expect("a directory");
     let receiver = Receiver::start(Manner::Status(200)).await;
@@ -507,7 +523,7 @@ async fn rules_from_a_file_follow_it_and_cannot_be_changed_elsewhere() {
                 service.rules.get_rule(v1::GetRuleRequest { id: "from-the-file".into() }).await;
             let warning = found.ok().and_then(|found| match found.into_inner().rule?.condition? {
                 v1::alert_rule::Condition::Threshold(threshold) => threshold.warning,
-                v1::alert_rule::Condition::Offline(_) => None,
+                v1::alert_rule::Condition::Offline(_) | v1::alert_rule::Condition::Log(_) => None,
             });
             if warning == expected {
                 return;

@@ -31,8 +31,6 @@ struct Service {
     alerts: AlertServiceClient<Link>,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
-    /// As a process keeps them: without its stream of events a service ends.
-    _stores: Stores,
 }
 
 /// Where they meet.
@@ -78,7 +76,7 @@ impl Place {
         let mut config = Config::default();
         config.notify.group_wait = Span::from_millis(100);
         config.notify.group_interval = Span::from_millis(0);
-        let opened = Alerts::open(config, stores.clone(), &mut Registry::default()).await;
+        let opened = Alerts::open(config, stores, &mut Registry::default()).await;
         let alerts = opened.expect("opened");
         let link = Link::new(alerts.routes().prepare());
         let stop = CancellationToken::new();
@@ -88,7 +86,6 @@ impl Place {
             alerts: AlertServiceClient::new(link),
             stop,
             running,
-            _stores: stores,
         }
     }
 }

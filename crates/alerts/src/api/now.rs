@@ -15,7 +15,7 @@ use crate::book::{SaveError, now};
 use crate::desk::{self, Acknowledgement};
 use crate::lifecycle::{Held, Lifecycle, Phase};
 use crate::notice::{Notice, map};
-use crate::rule::{Condition, Level};
+use crate::rule::Level;
 use crate::silence::{Every, Recurrence, Silence, accepts, zone};
 use crate::watch::{Active, Command};
 
@@ -280,10 +280,7 @@ fn active_to_proto(active: Active) -> v1::ActiveAlert {
         Lifecycle::Unknown(Held::Pending(pending)) => (v1::AlertPhase::Unknown, pending.since),
         Lifecycle::Inactive | Lifecycle::Resolved => (v1::AlertPhase::Resolved, now()),
     };
-    let shown_level = level.unwrap_or_else(|| match &spec.condition {
-        Condition::Threshold(threshold) => threshold.limit.nearest().1,
-        Condition::Offline { level } => *level,
-    });
+    let shown_level = level.unwrap_or_else(|| spec.least_level());
     v1::ActiveAlert {
         id: alert.id.to_string(),
         rule_id: alert.rule.id.to_string(),
@@ -296,7 +293,7 @@ fn active_to_proto(active: Active) -> v1::ActiveAlert {
         labels: alert.series.iter().flat_map(|s| map(&s.labels)).collect(),
         value: number(alert.value),
         peak: number(alert.peak),
-        threshold: spec.threshold().map(|t| t.limit.threshold(shown_level)),
+        threshold: spec.limit().map(|limit| limit.threshold(shown_level)),
         since: stamp(since),
         summary: alert.summary(shown_level),
         runbook_url: spec.runbook_url.clone(),

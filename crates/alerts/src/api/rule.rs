@@ -13,7 +13,8 @@ use proto::v1::threshold_condition::Signal;
 use super::stamp;
 use crate::book::Entry;
 use crate::rule::{
-    Aggregate, Condition, Level, Limit, NoData, Side, Spec, Threshold, Timing, Window, check,
+    Aggregate, Condition, Level, Limit, LogCount, NoData, Side, Spec, Threshold, Timing, Window,
+    check,
 };
 use crate::template::Template;
 
@@ -27,7 +28,7 @@ pub(super) fn spec_from_proto(rule: v1::AlertRule) -> Result<Spec, FieldError> {
     };
     let condition = match rule.condition {
         None => {
-            return Err(FieldError::new("rule.condition", "expected threshold or offline"));
+            return Err(FieldError::new("rule.condition", "expected threshold, offline or log"));
         }
         Some(Kind::Offline(offline)) => {
             let level = level_from_proto("rule.offline.level", offline.level)?;
@@ -37,6 +38,7 @@ pub(super) fn spec_from_proto(rule: v1::AlertRule) -> Result<Spec, FieldError> {
             let threshold = threshold_from_proto(threshold);
             Condition::Threshold(threshold.map_err(|e| e.within("rule.threshold"))?)
         }
+        Some(Kind::Log(log)) => Condition::Log(log_from_proto(log)?),
     };
     let spec = Spec {
         name: rule.name,
@@ -62,15 +64,16 @@ pub(super) fn spec_from_proto(rule: v1::AlertRule) -> Result<Spec, FieldError> {
         runbook_url: rule.runbook_url,
         channels: rule.channels,
     };
-    check(&spec).map_err(|error| match is_of_threshold(&error.field) {
-        true => error.within("rule.threshold"),
-        false => within(error),
+    check(&spec).map_err(|error| match (is_of_condition(&error.field), spec.log()) {
+        (true, None) => error.within("rule.threshold"),
+        (true, Some(_)) => error.within("rule.log"),
+        (false, _) => within(error),
     })?;
     Ok(spec)
 }
 
-/// Whether the checked field lies in the threshold on the wire.
-fn is_of_threshold(field: &str) -> bool {
+/// Whether the checked field lies in the condition on the wire.
+fn is_of_condition(field: &str) -> bool {
     let name = field.split('[').next().unwrap_or(field);
     let fields = [
         "metric",
@@ -86,9 +89,26 @@ fn is_of_threshold(field: &str) -> bool {
     fields.contains(&name)
 }
 
+fn log_from_proto(log: v1::LogCondition) -> Result<LogCount, FieldError> {
+    let window_ms = log.window.map(|d| duration_to_ms("rule.log.window", &d)).transpose()?;
+    LogCount::new(&log.query, window_ms, (log.warning, log.critical, log.recover))
+        .map_err(|error| FieldError { field: "rule.log.query".into(), ..error })
+}
+
+fn log_to_proto(log: &LogCount) -> v1::LogCondition {
+    v1::LogCondition {
+        query: log.text.clone(),
+        window: Some(duration_from_ms(log.window_ms)),
+        warning: log.limit.warning,
+        critical: log.limit.critical,
+        recover: log.limit.recover,
+    }
+}
+
 fn threshold_from_proto(threshold: v1::ThresholdCondition) -> Result<Threshold, FieldError> {
     let window_ms = threshold.window.map(|d| duration_to_ms("window", &d)).transpose()?;
     let forecast_ms = threshold.forecast.map(|d| duration_to_ms("forecast", &d)).transpose()?;
+    let aggregate = aggregate(threshold.signal, forecast_ms)?;
     let window = match (window_ms, threshold.window_values, threshold.tumbling) {
         (Some(_), 1.., _) => {
             return Err(FieldError::new("window_values", "expected either this or window"));
@@ -96,20 +116,25 @@ fn threshold_from_proto(threshold: v1::ThresholdCondition) -> Result<Threshold, 
         (Some(ms), 0, true) => Window::Tumbling { ms },
         (Some(ms), 0, false) => Window::Sliding { ms },
         (None, _, true) => return Err(FieldError::new("tumbling", "needs a window")),
-        (None, 0, false) => Window::Instant,
+        (None, 0, false) => aggregate.default_window(),
         (None, count, false) => Window::Values { count: count as usize },
     };
     Ok(Threshold {
         metric: threshold.metric,
         labels: matchers_from_proto("labels", threshold.labels)?,
         divide_by: (!threshold.divide_by.is_empty()).then_some(threshold.divide_by),
-        aggregate: aggregate(threshold.signal, forecast_ms)?,
+        aggregate,
         window,
-        limit: Limit {
-            side: if threshold.below { Side::Below } else { Side::Above },
-            warning: threshold.warning,
-            critical: threshold.critical,
-            recover: threshold.recover,
+        limit: match (aggregate.default_limit(), threshold.warning, threshold.critical) {
+            (Some(limit), None, None) if !threshold.below => {
+                Limit { recover: threshold.recover, ..limit }
+            }
+            (_, warning, critical) => Limit {
+                side: if threshold.below { Side::Below } else { Side::Above },
+                warning,
+                critical,
+                recover: threshold.recover,
+            },
         },
     })
 }
@@ -157,6 +182,7 @@ pub(super) fn rule_to_proto(entry: &Entry) -> v1::AlertRule {
                 Kind::Offline(v1::OfflineCondition { level: level_to_proto(*level).into() })
             }
             Condition::Threshold(threshold) => Kind::Threshold(threshold_to_proto(threshold)),
+            Condition::Log(log) => Kind::Log(log_to_proto(log)),
         }),
         machines: matchers_to_proto(&spec.machines),
         r#for: span(spec.timing.for_ms, 0),
@@ -282,10 +308,20 @@ mod tests {
         let mut specs = defaults().expect("valid");
         specs.push(spec("name = 'x'\nmetric = 'a'\nbelow = { critical = 3 }\nwindow_values = 100\naggregate = 'deviation'\nno_data = 'keep'\nenabled = false\nmachines = ['env!~d*']\nlabels = ['a=b']\nkeep_firing_for = '1m'\nno_data_after = '30s'\nchannels = ['c']\nalert_labels = { team = 'x' }\nrunbook_url = 'https://example.org/x'"));
         specs.push(spec("name = 'y'\nmetric = 'a'\nabove = { critical = 3 }\nwindow = '90s'\ntumbling = true\naggregate = 'p95'"));
+        specs.push(spec("name = 'z'\nlog = 'level:>=error service:api'\nwindow = '90s'\nabove = { warning = 2, recover = 0 }"));
         for spec in specs {
             let wire = rule_to_proto(&entry(spec.clone()));
             assert_eq!(spec_from_proto(wire).expect("valid"), spec);
         }
+    }
+
+    #[test]
+    fn an_anomaly_needs_neither_window_nor_threshold() {
+        let written = spec("name = 'odd'\nmetric = 'a'\naggregate = 'deviation'");
+        let mut wire = rule_to_proto(&entry(written.clone()));
+        let Some(Kind::Threshold(threshold)) = &mut wire.condition else { panic!() };
+        (threshold.window_values, threshold.warning) = (0, None);
+        assert_eq!(spec_from_proto(wire).expect("valid"), written);
     }
 
     #[test]

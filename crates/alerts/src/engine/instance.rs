@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use model::{Layout, MachineId, Series, UnixMillis};
 
+use super::occurrences::Occurrences;
 use super::points::{Points, Reading, grows_worse};
 use super::{Alert, AlertId, Cause, Change, Identity, Lifecycle, Phase, Rule};
-use crate::rule::{Condition, Level, NoData, Side, Threshold, Verdict};
+use crate::rule::{Aggregate, Condition, Level, NoData, Side, Verdict};
 
 #[derive(Debug)]
 pub(super) struct Instance {
@@ -16,6 +17,8 @@ pub(super) struct Instance {
     pub(super) place: Option<(Layout, u32)>,
     pub(super) life: Lifecycle,
     points: Option<Box<Points>>,
+    /// Of rules about logs.
+    found: Option<Box<Occurrences>>,
     /// Where the machine keeps the value to divide by, once it is known.
     pub(super) divisor: Option<u32>,
     /// Time of the latest value, or of the moment from which one was expected.
@@ -44,6 +47,7 @@ impl Instance {
         Self {
             id: AlertId::of(&rule.id, machine, series),
             points: points(&rule),
+            found: found(&rule),
             rule,
             place,
             life: Lifecycle::default(),
@@ -59,6 +63,9 @@ impl Instance {
         self.life = life;
         self.value = value;
         self.peak = peak;
+        if let Some(found) = &mut self.found {
+            found.begin_blind(since);
+        }
         let Condition::Offline { level } = self.rule.spec.condition else { return };
         // A machine that was offline is so until it is heard of. But it gets the whole time again to be
         // heard of: while we were down it could not be.
@@ -91,6 +98,14 @@ impl Instance {
             self.points = points(rule);
             self.divisor = None;
         }
+        let asked = |rule: &Rule| rule.spec.log().map(|log| (log.query.clone(), log.window_ms));
+        if asked(&self.rule) != asked(rule) {
+            let before = self.found.take();
+            self.found = found(rule);
+            if let (Some(found), Some(before)) = (&mut self.found, before) {
+                found.begin_blind(before.end());
+            }
+        }
         self.rule = Arc::clone(rule);
     }
 
@@ -117,6 +132,34 @@ impl Instance {
         }
     }
 
+    /// A log event that the rule asks for.
+    pub(super) fn take_log(&mut self, owner: Owner<'_>, time: UnixMillis, out: &mut Vec<Change>) {
+        self.expire(owner, time, out);
+        self.newest = self.newest.max(time);
+        if self.found.as_mut().is_some_and(|found| found.add(time)) {
+            self.judge_found(owner, out);
+        }
+    }
+
+    /// Judges the count wherever it changed up to `to`.
+    fn pass_found(&mut self, owner: Owner<'_>, to: UnixMillis, out: &mut Vec<Change>) {
+        while let Some(at) = self.found.as_mut().and_then(|found| found.next_change(to)) {
+            self.stand(owner, at, out);
+            self.judge_found(owner, out);
+        }
+    }
+
+    fn judge_found(&mut self, owner: Owner<'_>, out: &mut Vec<Change>) {
+        let (Some(found), Some(limit)) = (&self.found, self.rule.spec.limit()) else { return };
+        let (value, complete) = found.count();
+        let verdict = limit.verdict(value);
+        let reading = Reading { at: found.end(), value, complete };
+        // It holds until the count changes.
+        let holds = complete || matches!(verdict, Verdict::Trouble(_));
+        self.standing = holds.then_some(verdict);
+        self.judge(owner, reading, out);
+    }
+
     /// A value that is not the newest, for a window that may still be open. False when it came too late.
     pub(super) fn take_older(&mut self, time: UnixMillis, value: f64) -> bool {
         match &mut self.points {
@@ -135,6 +178,7 @@ impl Instance {
     /// Lets time pass up to `to`: a series may have no data by then, and what stands may have stood for
     /// long enough.
     pub(super) fn expire(&mut self, owner: Owner<'_>, to: UnixMillis, out: &mut Vec<Change>) {
+        self.pass_found(owner, to, out);
         if let Some(threshold) = self.rule.spec.threshold() {
             let gone_at = self.newest + self.rule.spec.no_data_after_ms;
             if self.standing.is_none() && gone_at <= to {
@@ -153,10 +197,16 @@ impl Instance {
                 });
             }
         }
+        self.stand(owner, to, out);
+    }
+
+    /// What stands may have stood for long enough at `to`.
+    fn stand(&mut self, owner: Owner<'_>, to: UnixMillis, out: &mut Vec<Change>) {
         if let Some(standing) = self.standing {
             let cause = match self.rule.spec.condition {
                 Condition::Threshold(_) => Cause::NoData,
                 Condition::Offline { .. } => Cause::MachineStatus,
+                Condition::Log(_) => Cause::Value,
             };
             self.step(owner, cause, out, |life, timing, emit| {
                 life.pass(to, standing, timing, emit);
@@ -192,9 +242,14 @@ impl Instance {
     }
 
     /// Its machine is back: a value is expected from now on.
-    pub(super) fn expect(&mut self, from: UnixMillis) {
+    pub(super) fn expect(&mut self, owner: Owner<'_>, from: UnixMillis, out: &mut Vec<Change>) {
         self.newest = self.newest.max(from);
         self.standing = None;
+        if self.found.is_some() {
+            // What was logged meanwhile is known, or was never logged: the count is the truth.
+            self.pass_found(owner, from, out);
+            self.judge_found(owner, out);
+        }
     }
 
     pub(super) fn withdraw(
@@ -208,11 +263,11 @@ impl Instance {
     }
 
     fn judge(&mut self, owner: Owner<'_>, reading: Reading, out: &mut Vec<Change>) {
-        let Condition::Threshold(Threshold { limit, aggregate, .. }) = &self.rule.spec.condition
-        else {
-            return;
+        let (limit, aggregate) = match &self.rule.spec.condition {
+            Condition::Threshold(threshold) => (threshold.limit, threshold.aggregate),
+            Condition::Log(log) => (log.limit, Aggregate::Count),
+            Condition::Offline { .. } => return,
         };
-        let (limit, aggregate) = (*limit, *aggregate);
         let verdict = limit.verdict(reading.value);
         self.value = reading.value;
         let trouble = matches!(verdict, Verdict::Trouble(_));
@@ -277,6 +332,10 @@ impl Instance {
     pub(super) fn phase(&self) -> Phase {
         self.life.phase()
     }
+}
+
+fn found(rule: &Rule) -> Option<Box<Occurrences>> {
+    rule.spec.log().map(|log| Box::new(Occurrences::new(log.window_ms)))
 }
 
 fn points(rule: &Rule) -> Option<Box<Points>> {

@@ -1,16 +1,17 @@
 //! One machine: its columns, its instances, and whether it is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::instance::{Instance, Owner};
 use super::projection::Projections;
 use super::watched::Watched;
 use super::{
-    Alert, AlertId, Cause, Change, Counters, Frame, Identity, Kept, Layout, LayoutId, Lifecycle,
-    MachineId, MachineStatus, Phase, Rule, RuleId, Series, UnixMillis, WATERMARK_MS,
+    Alert, AlertId, Cause, Change, Counters, Frame, Identity, Kept, LOG_LATE_MS, Layout, LayoutId,
+    Lifecycle, LogEvent, MachineId, MachineStatus, Phase, Rule, RuleId, Series, UnixMillis,
+    WATERMARK_MS,
 };
-use crate::rule::Condition;
+use crate::rule::{Condition, LogCount};
 
 /// An instance that is calm and was not heard of for this long is forgotten.
 const FORGET_AFTER_MS: i64 = 60 * 60 * 1000;
@@ -38,6 +39,9 @@ struct Binding {
     generation: u64,
     layout: Layout,
     newest: UnixMillis,
+    /// Times of the frames that were taken in and are newer than the watermark: a frame that comes again after a
+    /// connection broke must not count twice.
+    recent: VecDeque<UnixMillis>,
     /// Column and instance.
     watched: Box<[(u32, u32)]>,
     /// Column and divisor.
@@ -175,11 +179,14 @@ impl Machine {
         let divisors = projection.divisors.iter();
         let divisors =
             divisors.map(|c| (*c, self.divisor(&layout.series()[*c as usize]))).collect();
-        let newest = self.bindings.get(&layout.id()).map_or(UnixMillis::MIN, |b| b.newest);
+        let before = self.bindings.remove(&layout.id());
+        let (newest, recent) =
+            before.map_or((UnixMillis::MIN, VecDeque::new()), |b| (b.newest, b.recent));
         let binding = Binding {
             generation: projections.generation(),
             layout: layout.clone(),
             newest,
+            recent,
             watched: watched.into(),
             divisors,
         };
@@ -210,11 +217,15 @@ impl Machine {
         let newest = self.newest.unwrap_or(UnixMillis::MIN);
         if late || time <= binding.newest || self.newest.is_some() && time < newest - WATERMARK_MS {
             counters.late_frames += 1;
-            if self.newest.is_some() && time >= newest - WATERMARK_MS {
+            let in_time = self.newest.is_some() && time >= newest - WATERMARK_MS;
+            if in_time && !binding.recent.contains(&time) {
+                binding.recent.push_back(time);
                 for (column, place) in &binding.watched {
                     let value = frame.values[*column as usize];
                     let instance = &mut self.instances[*place as usize];
-                    if let Some(value) = divided(instance, value, &self.divisors) {
+                    if let Some(value) = divided(instance, value, &self.divisors)
+                        && !value.is_nan()
+                    {
                         instance.take_older(time, value);
                     }
                 }
@@ -223,6 +234,8 @@ impl Machine {
         }
         binding.newest = time;
         self.newest = Some(newest.max(time));
+        binding.recent.retain(|recent| *recent >= newest.max(time) - WATERMARK_MS);
+        binding.recent.push_back(time);
         let ahead = time.since(received);
         self.clock_ahead_ms = if ahead.abs() > CLOCK_TOLERANCE_MS { ahead } else { 0 };
         let watermark = newest.max(time) - WATERMARK_MS;
@@ -245,6 +258,65 @@ impl Machine {
         }
     }
 
+    /// Service and time of the events that the rule asks for, without those that come too late.
+    pub(super) fn find<'a>(
+        &self,
+        id: MachineId,
+        rule: &Rule,
+        events: &'a [LogEvent],
+        received: UnixMillis,
+        counters: &mut Counters,
+    ) -> Vec<(&'a str, UnixMillis)> {
+        let Some(log) = rule.spec.log().filter(|log| self.may_log(id, rule, log)) else {
+            return Vec::new();
+        };
+        let now = received + self.clock_ahead_ms;
+        let mut found = Vec::new();
+        for event in events.iter().filter(|event| log.query.accepts_event(event)) {
+            match event.time < now - LOG_LATE_MS {
+                true => counters.late_logs += 1,
+                false => found.push((event.service.as_str(), event.time.min(now))),
+            }
+        }
+        found
+    }
+
+    fn may_log(&self, id: MachineId, rule: &Rule, log: &LogCount) -> bool {
+        self.identity.accepted_by(id, &rule.spec.machines)
+            && (!log.query.names_machines()
+                || log.query.accepts_machine(&self.identity.host_name, &id.to_string()))
+    }
+
+    /// Counts events of one service. True when the rule watches as many as it may already.
+    pub(super) fn count_logs(
+        &mut self,
+        id: MachineId,
+        rule: &Arc<Rule>,
+        service: &str,
+        times: impl Iterator<Item = UnixMillis>,
+        watched_by_rule: &mut Watched,
+        out: &mut Vec<Change>,
+    ) -> bool {
+        // A name that cannot be a label is one that history would not take either.
+        let Some(series) = LogCount::series(service) else { return false };
+        let known = self.index.get(&AlertId::of(&rule.id, id, Some(&series))).copied();
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let Ok(layout) = Layout::new(vec![series]) else { return false };
+                if !watched_by_rule.admit(&rule.id) {
+                    return true;
+                }
+                let from = self.newest.unwrap_or(UnixMillis::MIN);
+                self.add(Instance::new(id, Arc::clone(rule), Some((layout, 0)), from))
+            }
+        };
+        let owner = Owner { machine: id, identity: &self.identity };
+        let instance = &mut self.instances[place as usize];
+        times.for_each(|time| instance.take_log(owner, time, out));
+        false
+    }
+
     pub(super) fn set_status(
         &mut self,
         id: MachineId,
@@ -260,7 +332,7 @@ impl Machine {
         for instance in self.instances.iter_mut().filter(|i| i.place.is_some()) {
             match (was_away, is_away(status)) {
                 (false, true) => instance.lose_sight(owner, at, out),
-                (true, false) => instance.expect(at),
+                (true, false) => instance.expect(owner, at, out),
                 _ => {}
             }
         }
@@ -376,11 +448,15 @@ fn is_away(status: MachineStatus) -> bool {
 }
 
 fn applies(rule: &Rule, id: MachineId, identity: &Identity, series: Option<&Series>) -> bool {
-    let fits = match (rule.spec.threshold(), series) {
-        (None, None) => true,
-        (Some(threshold), Some(series)) => {
+    let fits = match (&rule.spec.condition, series) {
+        (Condition::Offline { .. }, None) => true,
+        (Condition::Threshold(threshold), Some(series)) => {
             *series.metric == *threshold.metric
                 && model::Matcher::all_accept(&threshold.labels, &series.labels)
+        }
+        (Condition::Log(log), Some(series)) => {
+            LogCount::is_series(series)
+                && log.query.accepts_machine(&identity.host_name, &id.to_string())
         }
         _ => false,
     };

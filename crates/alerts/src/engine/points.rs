@@ -96,6 +96,8 @@ impl Points {
             self.base = None;
             self.covered_since = time;
         }
+        // Of tumbling windows the first values may come in any order.
+        self.covered_since = self.covered_since.min(time);
         let slot = self.slot(time);
         let mut at = self.points.len();
         while at > 0 && self.slot(self.points[at - 1].time) > slot {

@@ -18,6 +18,8 @@ pub(super) struct Projection {
 #[derive(Debug, Default)]
 pub(super) struct Projections {
     rules: Vec<Arc<Rule>>,
+    /// Of them, those about logs.
+    log_rules: Vec<Arc<Rule>>,
     /// Grows with every change of the rules.
     generation: u64,
     by_layout: HashMap<LayoutId, Arc<Projection>>,
@@ -28,11 +30,16 @@ impl Projections {
         &self.rules
     }
 
+    pub(super) fn log_rules(&self) -> &[Arc<Rule>] {
+        &self.log_rules
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
     pub(super) fn set_rules(&mut self, rules: Vec<Arc<Rule>>) {
+        self.log_rules = rules.iter().filter(|rule| rule.spec.log().is_some()).cloned().collect();
         self.rules = rules;
         self.generation += 1;
         self.by_layout.clear();

@@ -1,4 +1,4 @@
-use model::Labels;
+use model::{Labels, Severity};
 
 use super::*;
 use crate::rule::{Document, Level};
@@ -62,6 +62,21 @@ impl Scene {
         let frame = Frame { time: at(second), layout: layout.id(), values: values.to_vec() };
         let received = if late { at(1000.0) } else { at(second) };
         self.engine.observe(machine(n), layout, &frame, late, received, &mut self.told);
+    }
+
+    /// Errors of services, at their times, as they come together.
+    fn logs(&mut self, received: f64, events: &[(&str, f64, &str)]) {
+        let event = |(service, second, body): &(&str, f64, &str)| LogEvent {
+            time: at(*second),
+            severity: Severity::new(17).expect("valid"),
+            service: (*service).to_owned(),
+            body: (*body).to_owned(),
+            body_truncated: false,
+            attributes: Labels::empty(),
+            source: "file".to_owned(),
+        };
+        let events: Vec<LogEvent> = events.iter().map(event).collect();
+        self.engine.observe_logs(machine(1), &events, at(received), &mut self.told);
     }
 
     fn tick(&mut self, second: i64) {
@@ -294,4 +309,70 @@ fn a_critical_alert_says_so() {
     assert_eq!(alert.peak, 0.97);
     assert_eq!(alert.summary(Level::Critical), "web: cpu is 0.95 (threshold 0.9)");
     assert_eq!(scene.engine.count_matches(&rule(CPU), 10), 1);
+}
+
+const ERRORS: &str = "name = 'errors'\nlog = 'level:>=error refused'\nwindow = '10s'\nabove = { warning = 1, critical = 3 }";
+
+#[test]
+fn log_events_that_a_query_finds_are_counted_for_each_service_within_the_window() {
+    let mut scene = Scene::new(&[ERRORS]);
+    scene.logs(2.0, &[("api", 1.0, "refused"), ("db", 1.5, "refused"), ("api", 2.0, "fine")]);
+    assert_eq!(scene.story(), "", "one of each is not more than one");
+    scene.logs(5.0, &[("api", 4.5, "refused again")]);
+    assert_eq!(scene.story(), "web:errors P4.5, web:errors F4.5");
+    scene.logs(6.0, &[("api", 6.0, "Refused"), ("api", 5.5, "refused"), ("api", 5.0, "refused")]);
+    assert_eq!(scene.story(), "web:errors ^5.5");
+    let alert = scene.engine.active().remove(0);
+    assert_eq!(alert.value, 5.0);
+    assert_eq!(alert.series.as_ref().expect("a series").labels.get("service.name"), "api");
+    let said = alert.summary(Level::Critical);
+    assert_eq!(said, "web: 5 log events of api match level:>=error refused");
+    for second in 7..=30 {
+        scene.tick(second);
+    }
+    assert_eq!(scene.story(), "web:errors R15.5", "when one is left in the window");
+}
+
+#[test]
+fn log_events_that_come_too_late_raise_nothing_and_are_counted() {
+    let mut scene = Scene::new(&[ERRORS]);
+    scene.logs(100.0, &[("api", 30.0, "refused"), ("api", 31.0, "refused")]);
+    assert_eq!(scene.story(), "");
+    assert_eq!(scene.engine.counters().late_logs, 2);
+    scene.logs(100.0, &[("api", 99.0, "refused"), ("api", 99.5, "refused")]);
+    assert_eq!(scene.story(), "web:errors P99.5, web:errors F99.5");
+}
+
+#[test]
+fn an_alert_about_logs_goes_on_after_a_restart_until_a_whole_window_was_watched() {
+    let mut scene = Scene::new(&[ERRORS]);
+    scene.logs(2.0, &[("api", 1.0, "refused"), ("api", 2.0, "refused")]);
+    let alert = scene.engine.active().remove(0);
+    let kept = Kept {
+        rule: alert.rule.id.clone(),
+        machine: alert.machine,
+        series: alert.series,
+        life: alert.life,
+        value: alert.value,
+        peak: alert.peak,
+    };
+    let mut again = Scene { engine: Engine::new(100, at(60.0)), told: Vec::new() };
+    again.rules(&[ERRORS]);
+    again.machine(1, "web");
+    assert!(again.engine.restore(kept));
+    for second in 60..=80 {
+        again.tick(second);
+    }
+    assert_eq!(again.story(), "web:errors R70");
+}
+
+#[test]
+fn trouble_in_logs_lasts_while_the_count_does() {
+    let text = format!("{ERRORS}\nfor = '5s'");
+    let mut scene = Scene::new(&[&text]);
+    scene.logs(2.0, &[("api", 1.0, "refused"), ("api", 2.0, "refused")]);
+    for second in 3..=30 {
+        scene.tick(second);
+    }
+    assert_eq!(scene.story(), "web:errors P2, web:errors F7, web:errors R11");
 }

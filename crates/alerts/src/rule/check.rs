@@ -35,6 +35,10 @@ pub fn check(spec: &Spec) -> Result<(), FieldError> {
     match &spec.condition {
         Condition::Threshold(threshold) => self::threshold(threshold),
         Condition::Offline { .. } => Ok(()),
+        Condition::Log(log) => {
+            stretch("window", log.window_ms, 1000)?;
+            limit(&log.limit)
+        }
     }
 }
 

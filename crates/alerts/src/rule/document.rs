@@ -8,7 +8,8 @@ use proto::convert::FieldError;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Aggregate, Condition, Level, Limit, NoData, Side, Spec, Threshold, Timing, Window, check,
+    Aggregate, Condition, Level, Limit, LogCount, NoData, Side, Spec, Threshold, Timing, Window,
+    check,
 };
 use crate::template::Template;
 
@@ -34,6 +35,10 @@ pub struct Document {
     /// `"warning"` or `"critical"`: an alert of this level when the machine is offline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offline: Option<String>,
+
+    /// Instead: a query of the log language. What it finds is counted over `window` for each service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 
     #[serde(skip_serializing_if = "String::is_empty")]
     pub metric: String,
@@ -89,6 +94,13 @@ pub struct Thresholds {
     pub recover: Option<f64>,
 }
 
+impl Thresholds {
+    fn to_limit(&self, side: Side) -> Limit {
+        let Self { warning, critical, recover } = *self;
+        Limit { side, warning, critical, recover }
+    }
+}
+
 const NO_DATA_AFTER_MS: i64 = 5 * 60 * 1000;
 
 fn is_true(enabled: &Option<bool>) -> bool {
@@ -133,19 +145,27 @@ impl Document {
             let names = [("warning", Level::Warning), ("critical", Level::Critical)];
             return Ok(Condition::Offline { level: named("offline", level, &names)? });
         }
-        if self.metric.is_empty() {
-            return Err(FieldError::new("metric", "expected a metric, or offline = \"critical\""));
+        if let Some(query) = &self.log {
+            return self.log_count(query).map(Condition::Log);
         }
-        let (side, limit) = match (&self.above, &self.below) {
-            (Some(above), None) => (Side::Above, above),
-            (None, Some(below)) => (Side::Below, below),
+        if self.metric.is_empty() {
+            return Err(FieldError::new(
+                "metric",
+                "expected a metric, offline = \"critical\", or log",
+            ));
+        }
+        let aggregate = self.aggregate()?;
+        let limit = match (&self.above, &self.below, aggregate.default_limit()) {
+            (Some(above), None, _) => above.to_limit(Side::Above),
+            (None, Some(below), _) => below.to_limit(Side::Below),
+            (None, None, Some(limit)) => limit,
             _ => return Err(FieldError::new("above", "expected either above or below")),
         };
         Ok(Condition::Threshold(Threshold {
             metric: self.metric.clone(),
             labels: matchers("labels", &self.labels)?,
             divide_by: self.divide_by.clone(),
-            aggregate: self.aggregate()?,
+            aggregate,
             window: match (self.window, self.window_values, self.tumbling) {
                 (Some(_), Some(_), _) => {
                     return Err(FieldError::new("window_values", "expected either this or window"));
@@ -156,15 +176,29 @@ impl Document {
                 (Some(span), None, true) => Window::Tumbling { ms: millis(span) },
                 (Some(span), None, false) => Window::Sliding { ms: millis(span) },
                 (None, Some(count), false) => Window::Values { count },
-                (None, None, false) => Window::Instant,
+                (None, None, false) => aggregate.default_window(),
             },
-            limit: Limit {
-                side,
-                warning: limit.warning,
-                critical: limit.critical,
-                recover: limit.recover,
-            },
+            limit,
         }))
+    }
+
+    fn log_count(&self, query: &str) -> Result<LogCount, FieldError> {
+        let others = [
+            ("metric", !self.metric.is_empty()),
+            ("labels", !self.labels.is_empty()),
+            ("divide_by", self.divide_by.is_some()),
+            ("aggregate", self.aggregate.is_some()),
+            ("forecast", self.forecast.is_some()),
+            ("tumbling", self.tumbling),
+            ("window_values", self.window_values.is_some()),
+            ("below", self.below.is_some()),
+        ];
+        if let Some((field, _)) = others.into_iter().find(|(_, given)| *given) {
+            return Err(FieldError::new(field, "a rule about logs has none"));
+        }
+        let limit = self.above.clone().unwrap_or_default();
+        let limit = (limit.warning, limit.critical, limit.recover);
+        LogCount::new(query, self.window.map(millis), limit)
     }
 
     fn aggregate(&self) -> Result<Aggregate, FieldError> {
@@ -205,6 +239,12 @@ impl Document {
         match &spec.condition {
             Condition::Offline { level } => document.offline = Some(level.name().to_owned()),
             Condition::Threshold(threshold) => document.set_threshold(threshold),
+            Condition::Log(log) => {
+                let Limit { warning, critical, recover, .. } = log.limit;
+                document.log = Some(log.text.clone());
+                document.window = Some(span(log.window_ms));
+                document.above = Some(Thresholds { warning, critical, recover });
+            }
         }
         document
     }
@@ -313,6 +353,7 @@ mod tests {
             "name = 'off'\noffline = 'critical'\nfor = '1m'",
             "name = 'cpu'\nmetric = 'system.cpu.utilization'\nabove = { warning = 0.8, critical = 0.9, recover = 0.7 }\nlabels = ['cpu.mode=']\nmachines = ['host.name=~web-*', 'env!=dev']\nwindow = '1m'\naggregate = 'mean'\ntumbling = true\nfor = '5m'\nkeep_firing_for = '30s'\nno_data = 'keep'\nsummary = '{{ machine.name }} is busy'\nchannels = ['ops']\nenabled = false\nalert_labels = { team = 'infra' }",
             "name = 'odd'\nmetric = 'a'\nbelow = { critical = 3 }\nwindow_values = 100\naggregate = 'deviation'",
+            "name = 'errors'\nlog = 'level:>=error \"connection refused\"'\nwindow = '10m'\nabove = { warning = 5, critical = 50, recover = 1 }\nfor = '1m'",
             "name = 'full soon'\nmetric = 'a'\nabove = { critical = 1.0 }\nwindow = '1h'\nforecast = '4h'\ndivide_by = 'b'",
         ];
         for text in texts {
@@ -323,6 +364,27 @@ mod tests {
             let toml = toml::to_string(&Document::of(&spec)).expect("to TOML");
             assert_eq!(read(&toml).expect("valid"), spec, "{toml}");
         }
+    }
+
+    #[test]
+    fn an_anomaly_is_three_deviations_from_the_last_hundred_values_unless_the_rule_says_otherwise()
+    {
+        let check = |text: &str, window: Window, warning: Option<f64>| {
+            let spec =
+                read(&format!("name = 'odd'\nmetric = 'a'\naggregate = 'deviation'\n{text}"));
+            let spec = spec.expect("valid");
+            let threshold = spec.threshold().expect("a threshold");
+            let limit = threshold.limit;
+            assert_eq!(
+                (threshold.window, limit.side, limit.warning),
+                (window, Side::Above, warning)
+            );
+        };
+        check("", Window::Values { count: 100 }, Some(3.0));
+        check("window_values = 20", Window::Values { count: 20 }, Some(3.0));
+        check("window = '5m'", Window::Sliding { ms: 300_000 }, Some(3.0));
+        check("above = { warning = 4 }", Window::Values { count: 100 }, Some(4.0));
+        check("above = { critical = 5 }", Window::Values { count: 100 }, None);
     }
 
     #[test]
@@ -346,7 +408,11 @@ mod tests {
         }
         check("name = ''\nmetric = 'a'\nabove = { warning = 1 }", "name: expected 1 to");
         check("metric = 'a b'\nabove = { warning = 1 }", "metric: expected a metric");
-        check("above = { warning = 1 }", "metric: expected a metric, or offline");
+        check("above = { warning = 1 }", "metric: expected a metric, offline");
+        check("log = 'level:loud'", "log: ");
+        check("log = 'oops'\nmetric = 'a'", "metric: a rule about logs has none");
+        check("log = 'oops'\nbelow = { warning = 1 }", "below: a rule about logs has none");
+        check("log = 'oops'\nwindow = '10ms'", "window: expected");
         check("metric = 'a'", "above: expected either");
         check("metric = 'a'\nabove = {}", "warning: expected a threshold");
         check("metric = 'a'\nabove = { warning = 2, critical = 1 }", "critical: expected above");

@@ -148,9 +148,9 @@ impl Share {
                 self.heard.remove(&id);
                 self.engine.remove_machine(id, at, steps);
             }
+            EventKind::Logs(events) => self.engine.observe_logs(id, events, at, steps),
             EventKind::Changed
             | EventKind::Processes(_)
-            | EventKind::Logs(_)
             | EventKind::Machine(_)
             | EventKind::Gap(_) => {}
         }

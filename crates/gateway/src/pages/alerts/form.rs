@@ -16,6 +16,9 @@ pub(crate) struct RuleForm {
     pub(super) revision: u64,
     pub(super) name: String,
     pub(super) offline: bool,
+    /// Of a rule about logs, which the form shows and leaves as it is.
+    #[serde(skip)]
+    pub(super) log: String,
     pub(super) metric: String,
     pub(super) labels: String,
     pub(super) machines: String,
@@ -67,6 +70,7 @@ impl RuleForm {
         };
         match &rule.condition {
             Some(Condition::Threshold(threshold)) => form.set_threshold(threshold),
+            Some(Condition::Log(log)) => (form.offline, form.log) = (true, log.query.clone()),
             Some(Condition::Offline(_)) | None => form.offline = true,
         }
         form
@@ -89,6 +93,9 @@ impl RuleForm {
 
     /// In one line: `system.cpu.utilization, mean over 5m, above 0.8`.
     pub(super) fn words(&self) -> String {
+        if !self.log.is_empty() {
+            return format!("logs: {}", self.log);
+        }
         if self.offline {
             return "a machine is offline".to_owned();
         }
@@ -112,7 +119,7 @@ impl RuleForm {
     /// What the fields change of `before`; what the form does not have stays as it was there.
     pub(super) fn to_rule(&self, before: v1::AlertRule) -> Result<v1::AlertRule, String> {
         let condition = match (self.offline, before.condition) {
-            (true, Some(Condition::Offline(offline))) => Condition::Offline(offline),
+            (true, Some(condition @ (Condition::Offline(_) | Condition::Log(_)))) => condition,
             (true, _) => Condition::Offline(v1::OfflineCondition::default()),
             (false, Some(Condition::Threshold(threshold))) => {
                 Condition::Threshold(self.threshold(threshold)?)
