@@ -9,6 +9,11 @@ use crate::cluster::{Cluster, PATIENCE};
 use crate::eventually::eventually;
 use crate::grpcurl;
 
+mod fleet;
+mod killed;
+mod load;
+mod logs;
+mod mail;
 #[path = "../../../alerts/tests/receiver.rs"]
 mod receiver;
 

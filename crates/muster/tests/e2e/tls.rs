@@ -16,11 +16,11 @@ const COLLECTOR_TOKEN: &str = "collector-token-of-24-characters";
 const ADMIN_TOKEN: &str = "administrator-token-of-24-characters";
 
 /// An authority with what it made, as files.
-struct Files(tempfile::TempDir);
+pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {
     /// `ca.pem`, and for each name `NAME.pem` and `NAME.key`, valid for this machine.
-    fn make(names: &[&str]) -> Self {
+    pub(crate) fn make(names: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,11 +41,11 @@ impl Files {
         files
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 }
