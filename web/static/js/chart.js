@@ -17,16 +17,19 @@ const DASHES = [undefined, [7, 3], [2, 3]];
 // Lines that are not data of their own but what the data are measured against.
 const REFERENCES = ['system.cpu.logical.count', 'system.memory.limit'];
 
+export const PEAK = 'peak';
+
 const words = (text) => text.split(' ').filter(Boolean);
 
 export class Chart {
-  // `page` knows the range and takes what the viewer does: `bounds()`, `zoom(from, to)`, `pick(ms)`.
+  // `page` knows the range and takes what the viewer does: `bounds()`, `zoom(from, to)`, `pick(ms, chart)`.
   constructor(figure, page) {
-    const { chart, title, draw, unit, metrics, by, only, below, sides, order, full } = figure.dataset;
+    const { chart, title, draw, unit, metrics, by, only, below, sides, peak, order, full } = figure.dataset;
     Object.assign(this, { figure, page, id: chart, title, draw, unit, full: Number(full) });
     this.metrics = words(metrics);
     this.by = words(by);
     this.only = words(only);
+    this.peak = words(peak ?? '');
     this.order = words(order);
     this.below = below ? [below] : null;
     this.sides = below ? sides.split(' ') : null;
@@ -77,6 +80,8 @@ export class Chart {
         const reference = REFERENCES.includes(track.metric);
         return { ...track, v, gap: live ? gap : Infinity, name, below, reference };
       });
+    const peak = live ? null : this.peakOf(tracks);
+    if (peak) series.push(peak);
     series.sort(byName(this.order));
     // A device that never did anything says nothing, as long as another one does.
     if (this.draw === 'mirror' || this.unit === 'number/s') {
@@ -97,10 +102,19 @@ export class Chart {
     const names = [...new Set(series.filter((one) => !one.reference).map((one) => one.name))];
     for (const one of series) {
       const place = names.indexOf(one.name);
-      one.colour = one.reference ? colour('faint') : seriesColour(one.name, place);
-      one.dash = DASHES[Math.floor(place / PALETTE) % DASHES.length];
+      one.colour = one.solid ? colour('soft') : one.reference ? colour('faint') : seriesColour(one.name, place);
+      one.dash = one.reference ? (one.solid ? undefined : [4, 4]) : DASHES[Math.floor(place / PALETTE) % DASHES.length];
     }
     return series;
+  }
+
+  // Means hide what was short: a point of a day stands for minutes. A stack has no band, so its highest
+  // values are a line of their own.
+  peakOf(tracks) {
+    if (this.peak.length === 0) return null;
+    const whole = tracks.find((track) => track.max?.length && fits(track, this.peak));
+    if (!whole) return null;
+    return { ...whole, key: `${whole.key} peak`, v: bridge(whole.max), gap: Infinity, name: PEAK, reference: true, solid: true };
   }
 
   // Whether there is anything to draw of these live tracks.
@@ -135,7 +149,7 @@ export class Chart {
       label: one.name,
       stroke: this.draw === 'heat' ? null : one.colour,
       width: 1,
-      dash: one.reference ? [4, 4] : one.dash,
+      dash: one.dash,
       fill: this.fill(one, i),
       spanGaps: false,
       points: { show: false, size: 4, filter: (plot, index) => (this.draw === 'heat' ? null : lonely(plot.data[index])) },
@@ -195,7 +209,7 @@ export class Chart {
       this.held = false;
       if (this.dragged) return;
       const left = event.clientX - this.plot.over.getBoundingClientRect().left;
-      this.page.pick(Math.round(this.plot.posToVal(left, 'x') * 1000));
+      this.page.pick(Math.round(this.plot.posToVal(left, 'x') * 1000), this);
     });
     this.buildLegend();
     this.mark(this.page.moment());

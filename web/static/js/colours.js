@@ -26,7 +26,7 @@ export function onColoursChanged(listener) {
     read = new Map();
     listener();
   };
-  for (const query of ['(prefers-color-scheme: dark)', '(prefers-contrast: more)']) {
+  for (const query of ['(prefers-color-scheme: dark)', '(prefers-contrast: more)', '(forced-colors: active)']) {
     matchMedia(query).addEventListener('change', changed);
   }
   document.addEventListener('muster:theme', changed);

@@ -28,7 +28,7 @@ const machineNow = () => Math.max(serverNow() + skew - 500, store.latest);
 const host = {
   bounds,
   zoom: (from, to) => to - from >= 2000 && range.choose({ from, to }),
-  pick: (ms) => chooseMoment(Math.min(ms, serverNow())),
+  pick,
   moment: currentMoment,
   redraw: (chart) => draw(chart),
 };
@@ -40,6 +40,18 @@ function bounds() {
   const [from, to] = range.bounds(machineNow());
   const begun = Math.min(store.earliest(), to - LIVE_SPAN_MIN);
   return [Math.max(from, begun), to];
+}
+
+// The last click wins, also when its answer is not the last.
+let picks = 0;
+async function pick(ms, chart) {
+  const mine = (picks += 1);
+  // The answer must not cover what it is about.
+  const { left, width } = chart.plot.over.getBoundingClientRect();
+  const [from, to] = bounds();
+  who.dataset.side = left + (width * (ms - from)) / (to - from) > innerWidth / 2 ? 'left' : 'right';
+  const meant = range.isLive() ? ms : await (await import('./peak.js')).peakNear(chart, ms, id);
+  if (mine === picks) chooseMoment(Math.min(meant, serverNow()));
 }
 
 const charts = [...document.querySelectorAll('.chart')].map((figure) => new Chart(figure, host));

@@ -33,6 +33,8 @@ pub(crate) struct Chart {
     pub(crate) below: &'static str,
     /// In `Mirror`, what stands before the value above and the one below.
     pub(crate) sides: [&'static str; 2],
+    /// In `Stack`, what picks the series of the whole: its highest values are a line above the means of the past.
+    pub(crate) peak: &'static [&'static str],
     /// Order and choice of names where it matters; other series follow.
     pub(crate) order: &'static [&'static str],
     /// Value at the top of the axis, at least; 0: as the data have it.
@@ -69,6 +71,7 @@ const PLAIN: Chart = Chart {
     only: &[],
     below: "",
     sides: ["", ""],
+    peak: &[],
     order: &[],
     full: 0.0,
     wide: false,
@@ -85,6 +88,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         metrics: &[metric::CPU_UTILIZATION.name],
         by: &["cpu.mode"],
         only: &["cpu.mode", "cpu.mode!=idle"],
+        peak: &["cpu.mode=", "cpu.logical_number="],
         order: &["user", "system", "nice", "iowait", "interrupt", "irq", "softirq", "steal"],
         full: 1.0,
         wide: true,

@@ -33,6 +33,8 @@ struct WhoFragment {
 
 struct List {
     title: &'static str,
+    /// The title within a sentence.
+    words: &'static str,
     lines: Vec<Line>,
 }
 
@@ -46,6 +48,8 @@ struct Line {
     rise: String,
     /// Percent of all that rose meanwhile; 0 when it did not.
     share: u8,
+    /// It alone made most of a rise that is worth a sentence.
+    made_most: bool,
 }
 
 /// `?at=` the moment.
@@ -97,49 +101,78 @@ async fn fragment(
         // Many machines have none.
         let lines = container_lines(uses.unwrap_or_default(), text);
         if !lines.is_empty() {
-            lists.push(List { title, lines });
+            lists.push(List { title, words: title, lines });
         }
     }
     let logged = super::logs::around(machine, at);
     Ok(WhoFragment { at: When::new(now, at), read, lists, logged })
 }
 
-type Measure = fn(&v1::Process) -> f64;
 type Text = fn(f64) -> String;
 
-fn lists(then: &[v1::Process], before: &[v1::Process]) -> Vec<List> {
-    let measures: [(&'static str, Measure, Text); 3] = [
-        ("CPU", |p| p.cpu_utilization, format::percent),
-        ("Memory", |p| p.memory_bytes as f64, format::bytes),
-        (
-            "Disk I/O",
-            |p| p.disk_read_bytes_per_second + p.disk_write_bytes_per_second,
-            format::bytes_rate,
-        ),
-    ];
-    let lists = measures.map(|(title, measure, text)| {
-        let lines = lines(then, before, measure, text);
-        List { title, lines }
-    });
-    lists.into_iter().filter(|list| !list.lines.is_empty()).collect()
+/// What processes are compared by.
+struct Measure {
+    title: &'static str,
+    words: &'static str,
+    of: fn(&v1::Process) -> f64,
+    text: Text,
+    /// A rise of less is not worth a sentence.
+    worth: f64,
 }
 
-fn lines(then: &[v1::Process], before: &[v1::Process], measure: Measure, text: Text) -> Vec<Line> {
+const MEASURES: [Measure; 3] = [
+    Measure {
+        title: "CPU",
+        words: "CPU",
+        of: |p| p.cpu_utilization,
+        text: format::percent,
+        worth: 0.1,
+    },
+    Measure {
+        title: "Memory",
+        words: "memory",
+        of: |p| p.memory_bytes as f64,
+        text: format::bytes,
+        worth: 64.0 * 1024.0 * 1024.0,
+    },
+    Measure {
+        title: "Disk I/O",
+        words: "disk I/O",
+        of: |p| p.disk_read_bytes_per_second + p.disk_write_bytes_per_second,
+        text: format::bytes_rate,
+        worth: 1024.0 * 1024.0,
+    },
+];
+/// Percent of the rise from which on one process made most of it.
+const MOST: u8 = 50;
+
+fn lists(then: &[v1::Process], before: &[v1::Process]) -> Vec<List> {
+    let lists = MEASURES.iter().map(|measure| {
+        let lines = lines(then, before, measure);
+        List { title: measure.title, words: measure.words, lines }
+    });
+    lists.filter(|list| !list.lines.is_empty()).collect()
+}
+
+fn lines(then: &[v1::Process], before: &[v1::Process], measure: &Measure) -> Vec<Line> {
+    let Measure { of: size, text, worth, .. } = measure;
     // A number is used again by another process, so the start tells them apart.
     let key = |p: &v1::Process| (p.pid, p.start_time_unix_ms);
-    let earlier: HashMap<_, f64> = before.iter().map(|p| (key(p), measure(p))).collect();
-    let rise = |p: &v1::Process| measure(p) - earlier.get(&key(p)).copied().unwrap_or(0.0);
+    let earlier: HashMap<_, f64> = before.iter().map(|p| (key(p), size(p))).collect();
+    let rise = |p: &v1::Process| size(p) - earlier.get(&key(p)).copied().unwrap_or(0.0);
     let all: f64 = then.iter().map(|p| rise(p).max(0.0)).sum();
-    let mut top: Vec<_> = then.iter().filter(|p| measure(p) > 0.0).collect();
-    top.sort_by(|a, b| measure(b).total_cmp(&measure(a)));
+    let mut top: Vec<_> = then.iter().filter(|p| size(p) > 0.0).collect();
+    top.sort_by(|a, b| size(b).total_cmp(&size(a)));
     top.truncate(SHOWN);
     let line = |p: &v1::Process| {
-        let value = measure(p);
+        let value = size(p);
         let rise = rise(p);
         // A tenth more is noise; and without a report from before, nothing is known.
         let rose = !before.is_empty() && rise > value * 0.1;
+        let share = if rose { share(rise, all) } else { 0 };
         Line {
-            share: if rose { share(rise, all) } else { 0 },
+            share,
+            made_most: share >= MOST && rise >= *worth,
             name: p.name.clone(),
             command_line: p.command_line.clone(),
             pid: p.pid,
@@ -167,6 +200,7 @@ fn container_lines(mut uses: Vec<ContainerUse>, text: Text) -> Vec<Line> {
             value: text(container.then),
             rise: if rose { format!("+{}", text(rise)) } else { String::new() },
             share: if rose { share(rise, all) } else { 0 },
+            made_most: false,
             name: container.name,
             command_line: "a container".to_owned(),
             pid: 0,
@@ -190,7 +224,7 @@ mod tests {
     }
 
     fn rises(then: &[v1::Process], before: &[v1::Process]) -> Vec<(String, String)> {
-        let lines = lines(then, before, |p| p.cpu_utilization, format::percent);
+        let lines = lines(then, before, &MEASURES[0]);
         lines.into_iter().map(|line| (line.name, line.rise)).collect()
     }
 
@@ -209,9 +243,23 @@ mod tests {
     fn a_rise_is_told_as_a_share_of_all_that_rose() {
         let before = [process(1, 0, 0.10), process(2, 0, 0.10), process(3, 0, 0.9)];
         let then = [process(1, 0, 0.70), process(2, 0, 0.30), process(3, 0, 0.1)];
-        let lines = lines(&then, &before, |p| p.cpu_utilization, format::percent);
+        let lines = lines(&then, &before, &MEASURES[0]);
         let shares: Vec<_> = lines.into_iter().map(|line| (line.name, line.share)).collect();
         assert_eq!(shares, [("p1".to_owned(), 75), ("p2".to_owned(), 25), ("p3".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn who_made_most_of_a_rise_is_said_when_the_rise_is_worth_it() {
+        fn check(rises: [f64; 2], expected: [bool; 2]) {
+            let before = [process(1, 0, 0.01), process(2, 0, 0.01)];
+            let then = [process(1, 0, 0.01 + rises[0]), process(2, 0, 0.01 + rises[1])];
+            let mut lines = lines(&then, &before, &MEASURES[0]);
+            lines.sort_by_key(|line| line.pid);
+            assert_eq!(lines.iter().map(|line| line.made_most).collect::<Vec<_>>(), expected);
+        }
+        check([0.9, 0.1], [true, false]);
+        check([0.3, 0.31], [false, true]);
+        check([0.05, 0.01], [false, false]);
     }
 
     #[test]

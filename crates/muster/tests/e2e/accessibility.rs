@@ -53,6 +53,25 @@ async fn the_rules_are_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn high_contrast_is_one_that_can_be_read() {
+    let Some(rules) = rules() else { return };
+    let Some(browser) = Browser::open().await else { return };
+    let cluster = Cluster::up().await;
+    for (scheme, paper) in [("dark", "rgb(0, 0, 0)"), ("light", "rgb(255, 255, 255)")] {
+        browser.media(&[("prefers-color-scheme", scheme), ("prefers-contrast", "more")]).await;
+        for page in ["/", "/logs", "/alerts", "/about/health"] {
+            browser.driver.goto(format!("{}{page}", cluster.url())).await.expect("a page");
+            browser.until(page, "return document.readyState === 'complete'").await;
+            let background = "return getComputedStyle(document.body).backgroundColor";
+            assert_eq!(browser.run(background).await, paper, "{page}, {scheme}");
+            let found = found(&browser, &rules).await;
+            assert_eq!(found, json!([]), "{page}, {scheme}, high contrast");
+        }
+    }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_page_breaks_a_rule_of_accessibility() {
     let Some(rules) = rules() else { return };
     let Some(browser) = Browser::open().await else { return };

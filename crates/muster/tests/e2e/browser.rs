@@ -135,8 +135,14 @@ impl Browser {
 
     /// As a person who prefers `dark`, or `light`.
     pub(crate) async fn scheme(&self, scheme: &str) {
-        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
-        self.tell("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;
+        self.media(&[("prefers-color-scheme", scheme)]).await;
+    }
+
+    /// As a system that is set like this, and else like any.
+    pub(crate) async fn media(&self, features: &[(&str, &str)]) {
+        let feature = |(name, value): &(&str, &str)| json!({ "name": name, "value": value });
+        let features: Vec<Value> = features.iter().map(feature).collect();
+        self.tell("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
     /// A command of the protocol that Chromium's own tools speak.
