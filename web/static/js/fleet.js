@@ -324,7 +324,7 @@ function totals(sums) {
   machines = sums.machines;
   const texts = {
     machines: String(sums.machines),
-    cpus_busy: sums.cpus_busy.toFixed(1),
+    cpus_busy: format.number(sums.cpus_busy),
     cpus: format.number(sums.cpus),
     memory_used: format.bytes(sums.memory_used_bytes),
     memory: format.bytes(sums.memory_bytes),

@@ -350,7 +350,7 @@ impl TotalsLine {
             machines: totals.machines,
             statuses: totals.statuses(),
             cpus: format::number(f64::from(totals.cpus)),
-            cpus_busy: format!("{:.1}", totals.cpus_busy.0),
+            cpus_busy: format::number(totals.cpus_busy.0),
             memory: format::bytes(totals.memory_bytes as f64),
             memory_used: format::bytes(totals.memory_used_bytes.0),
             receive: format::bytes_rate(totals.receive_rate.0),
