@@ -24,6 +24,8 @@ const VIEWERS: usize = 200;
 const WATCHED_FOR: Duration = Duration::from_secs(30);
 /// After a page has opened: what is loaded later is loaded, what is compiled when it is hot is compiled.
 const SETTLE: Duration = Duration::from_secs(10);
+/// A person's browser has long started when a page is opened.
+const REST: Duration = Duration::from_secs(2);
 const WINDOW: (u32, u32) = (1440, 900);
 
 /// When the page set this mark, and what it had fetched by then, in bytes as they travel.
@@ -175,6 +177,7 @@ struct Opened {
 
 fn opened(driver: &Driver, address: &str, mark: &str) -> Result<Opened> {
     let window = driver.open(WINDOW.0, WINDOW.1, true)?;
+    std::thread::sleep(REST);
     window.go(address)?;
     let opened = reached(&window, mark)?;
     eprintln!("{address}: {:.0} ms, {:.0} bytes", opened.ms, opened.bytes);
