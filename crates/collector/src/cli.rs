@@ -19,7 +19,7 @@ Examples:
   some-program | muster collector --aggregator http://hub.example:7070 --stdin shop
   muster collector --aggregator http://a:7070,http://b:7070 --label env=prod --label role=web
 
-Everything can also be set in the section [collector] of a file (--config), or by the environment:
+Everything can also be set in the section [collector] of a file (--config), or by the environment: \
 MUSTER_COLLECTOR__SPOOL__SIZE_MAX=1GiB. Flags win over the environment, the environment over the file.";
 
 /// Read this machine and report it to an aggregator.

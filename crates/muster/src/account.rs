@@ -15,7 +15,7 @@ Examples:
   muster account list
   muster account remove ann
 
-Works beside a running server, as `muster token` does. Passwords are made up and shown once, unless
+Works beside a running server, as `muster token` does. Passwords are made up and shown once, unless \
 --password-stdin brings one.")]
 pub(crate) struct Args {
     #[command(subcommand)]

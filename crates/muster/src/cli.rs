@@ -22,7 +22,7 @@ Examples:
   muster collector --aggregator http://127.0.0.1:7070   report another machine to it
   muster health                                         is it well? (exit code 0 or 1)
 
-`muster ROLE --help` explains a role. Flags win over the environment, the environment over the file (--config):
+`muster ROLE --help` explains a role. Flags win over the environment, the environment over the file (--config): \
 MUSTER_COLLECTOR__INTERVAL=5s sets `interval` in the file's section [collector]."
 )]
 pub(crate) struct Cli {
@@ -123,6 +123,24 @@ mod tests {
             }
         }
         assert!(typed >= 10, "only {typed} examples were found");
+    }
+
+    /// A paragraph is one line, which clap breaks where the terminal ends; broken in the source it would be
+    /// broken twice.
+    #[test]
+    fn paragraphs_in_the_help_are_broken_by_the_terminal_alone() {
+        let mut whole = Cli::command();
+        let commands =
+            std::iter::once(whole.clone()).chain(whole.get_subcommands_mut().map(|c| c.clone()));
+        for command in commands {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<_> = after.lines().collect();
+            for pair in lines.windows(2) {
+                let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let broken = pair.iter().all(|line| is_prose(line));
+                assert!(!broken, "muster {}: {pair:?}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -37,8 +37,8 @@ Examples:
   muster demo --aggregator http://127.0.0.1:7070
   muster demo errors --rate 5
 
-Without --aggregator everything is in this one process, at http://127.0.0.1:7070, and gone when it ends. Machines
-are named demo-web-1 and so on; on a server that runs they stay in its history: remove them by
+Without --aggregator everything is in this one process, at http://127.0.0.1:7070, and gone when it ends. Machines \
+are named demo-web-1 and so on; on a server that runs they stay in its history: remove them by \
 `muster machine remove`.")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {

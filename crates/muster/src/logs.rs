@@ -21,9 +21,9 @@ Examples:
   muster logs '\"connection refused\" level:>=warn' --since 1h
   muster logs 'machine:web-* level:>=warn' --json
 
-Words are found whole and in any case, \"words in quotes\" one after the other, begin* by its beginning.
-Fields: level (also level:>=warn), service, machine, and the names of attributes; values may have * and ?,
-service:api,web is a choice, -term leaves out. All terms must hold. A query that begins with - stands
+Words are found whole and in any case, \"words in quotes\" one after the other, begin* by its beginning. \
+Fields: level (also level:>=warn), service, machine, and the names of attributes; values may have * and ?, \
+service:api,web is a choice, -term leaves out. All terms must hold. A query that begins with - stands \
 behind --.")]
 pub(crate) struct Args {
     /// What to look for; everything when absent

@@ -14,7 +14,7 @@ Examples:
   muster machine remove old-nas
   muster machine remove 3d1219c7 --url http://10.0.0.5:7070 --token-file admin.token
 
-A machine goes with its values, its logs and its events. One that reports is not removed: stop its collector
+A machine goes with its values, its logs and its events. One that reports is not removed: stop its collector \
 first. Should it report again, it is a new machine.")]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -13,7 +13,7 @@ Examples:
   muster migrate --config /etc/muster/muster.toml
   MUSTER_STORAGE__HISTORY__KIND__TIMESCALE__URL=postgres://owner@db/muster muster migrate
 
-Every role that opens the database does the same when it starts, one of them at a time, so this is needed
+Every role that opens the database does the same when it starts, one of them at a time, so this is needed \
 only where they run as a user that may not change the schema. Doing it again does nothing.")]
 pub(crate) struct Args {
     /// Settings file (TOML)

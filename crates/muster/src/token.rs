@@ -24,7 +24,7 @@ Examples:
   muster token list
   muster token revoke k3v9x2mq7a
 
-Works beside a running server, which knows of it within seconds, on the machine that has its data
+Works beside a running server, which knows of it within seconds, on the machine that has its data \
 directory or with the settings that name its stores. A token is shown once, when it is made.")]
 pub(crate) struct Args {
     #[command(subcommand)]

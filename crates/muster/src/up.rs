@@ -26,7 +26,7 @@ Examples:
   muster up --listen 127.0.0.1:9000 --data-dir /srv/muster
   MUSTER_COLLECTOR__INTERVAL=5s muster up
 
-The dashboard, REST (/api/v1/), the WebSocket, gRPC for collectors and grpcurl, and /metrics are all
+The dashboard, REST (/api/v1/), the WebSocket, gRPC for collectors and grpcurl, and /metrics are all \
 served on the one address. Data is kept across restarts.")]
 pub(crate) struct Args {
     /// Address to serve on

@@ -85,11 +85,18 @@ fn a_label_that_is_none_is_said() {
 async fn health_says_how_a_server_is_by_its_exit_code() {
     let cluster = Cluster::aggregator().await;
     let url = cluster.url();
-    let well = tokio::task::spawn_blocking(move || muster(&["health", "--url", &url]));
-    let well = well.await.expect("does not panic");
-    assert!(well.status.success(), "{}", String::from_utf8_lossy(&well.stderr));
-    let said = String::from_utf8_lossy(&well.stdout).into_owned();
-    assert_eq!(said.trim(), r#"{"status":"healthy","service":"aggregator"}"#);
+    let asked = async |flags: &'static [&'static str]| {
+        let url = url.clone();
+        let well = tokio::task::spawn_blocking(move || {
+            muster(&[&["health", "--url", url.as_str()], flags].concat())
+        });
+        let well = well.await.expect("does not panic");
+        assert!(well.status.success(), "{}", String::from_utf8_lossy(&well.stderr));
+        String::from_utf8_lossy(&well.stdout).into_owned()
+    };
+    assert_eq!(asked(&["--json"]).await.trim(), r#"{"status":"healthy","service":"aggregator"}"#);
+    let said = asked(&[]).await;
+    assert!(said.starts_with("status    healthy\nservice   aggregator\n"), "{said}");
     let nobody = format!("http://{}", crate::cluster::free_address());
     let mut health = process::muster();
     health.args(["health", "--url", &nobody]);
