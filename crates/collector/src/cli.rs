@@ -1,6 +1,6 @@
 //! The command line of a collector that runs alone: `muster collector` and `muster-collector`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 
 use crate::collector::Collector;
 use crate::config::{Config, Secret};
+use crate::logs::{FilesConfig, LogsConfig};
 
 /// As `muster collector`; the small executable says them with its own name.
 pub const EXAMPLES: &str = "\
@@ -18,6 +19,7 @@ Examples:
   muster collector --aggregator http://hub.example:7070
   some-program | muster collector --aggregator http://hub.example:7070 --stdin shop
   muster collector --aggregator http://a:7070,http://b:7070 --label env=prod --label role=web
+  muster collector --aggregator http://hub.example:7070 --logs '/var/log/*.log'
 
 Everything can also be set in the section [collector] of a file (--config), or by the environment: \
 MUSTER_COLLECTOR__SPOOL__SIZE_MAX=1GiB. Flags win over the environment, the environment over the file.";
@@ -50,6 +52,8 @@ pub struct Args {
     /// Send what is piped in as log events of this service, and end with it
     #[arg(long, value_name = "SERVICE", num_args = 0..=1, default_missing_value = "stdin", env = "MUSTER_STDIN")]
     stdin: Option<String>,
+    #[command(flatten)]
+    log_files: LogFiles,
     /// File of the authority (PEM) that an aggregator at https:// is known by, instead of the system's
     #[arg(long, value_name = "FILE", env = "MUSTER_CA")]
     ca: Option<PathBuf>,
@@ -65,6 +69,24 @@ pub struct Args {
     /// What is logged: "warn", "info", "info,collector=debug" [default: info]
     #[arg(long, value_name = "FILTER", env = "MUSTER_LOG")]
     log: Option<String>,
+}
+
+/// Log files that are named on the command line, where the shell may have named them.
+#[derive(Debug, Default, clap::Args)]
+pub struct LogFiles {
+    /// Log files to send, or globs over them: what is written from now on. More can be said in the file
+    #[arg(long = "logs", value_name = "FILE", num_args = 1.., value_delimiter = ',', env = "MUSTER_LOGS")]
+    globs: Vec<String>,
+}
+
+impl LogFiles {
+    /// Reads these too. Paths that are not absolute are of `here`.
+    pub fn add_to(self, logs: &mut LogsConfig, here: &Path) {
+        if !self.globs.is_empty() {
+            let include = self.globs.iter().map(|glob| here.join(glob).display().to_string());
+            logs.files.push(FilesConfig { include: include.collect(), ..FilesConfig::default() });
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -120,6 +142,7 @@ impl Args {
             config.logs.stdin.enabled = true;
             config.logs.stdin.service = service;
         }
+        self.log_files.add_to(&mut config.logs, &std::env::current_dir().unwrap_or_default());
         config.tls.ca = self.ca.or(config.tls.ca);
         config.interval = self.interval.unwrap_or(config.interval);
         log.format = match self.log_format {
@@ -187,6 +210,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn log_files_are_named_as_globs_or_as_the_shell_names_them() {
+        let config =
+            read("--logs /var/log/*.log app.log --aggregator http://a:7071").expect("reads");
+        let here = std::env::current_dir().expect("a directory").join("app.log");
+        let expected = ["/var/log/*.log".to_owned(), here.display().to_string()];
+        assert_eq!(config.logs.files.len(), 1);
+        assert_eq!(config.logs.files[0].include, expected);
+        assert_eq!(config.aggregators, ["http://a:7071"]);
+        assert!(read("").expect("reads").logs.files.is_empty());
     }
 
     #[test]

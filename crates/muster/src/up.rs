@@ -24,6 +24,7 @@ use crate::stores;
 Examples:
   muster up
   muster up --listen 127.0.0.1:9000 --data-dir /srv/muster
+  muster up --logs '/var/log/*.log'
   MUSTER_COLLECTOR__INTERVAL=5s muster up
 
 The dashboard, REST (/api/v1/), the WebSocket, gRPC for collectors and grpcurl, and /metrics are all \
@@ -38,11 +39,15 @@ pub(crate) struct Args {
     #[arg(long, env = "MUSTER_INSECURE_NO_AUTH")]
     insecure_no_auth: bool,
     #[command(flatten)]
+    log_files: ::collector::cli::LogFiles,
+    #[command(flatten)]
     flags: Flags,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let config = args.flags.load()?;
+    let mut config = args.flags.load()?;
+    let here = std::env::current_dir().unwrap_or_default();
+    args.log_files.add_to(&mut config.collector.logs, &here);
     let file = args.flags.file();
     let serving = Serving::bind("muster", args.listen, &config, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
