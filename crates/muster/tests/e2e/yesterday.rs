@@ -89,7 +89,7 @@ impl Day {
         while time < now {
             items.push(self.frame(time));
             let is_near = (time - self.spike).abs() < AROUND_MS;
-            if time % REPORT_MS < BUSY_PACE_MS && is_near || !is_near {
+            if !is_near || time % REPORT_MS < BUSY_PACE_MS {
                 items.push(self.report(time));
             }
             time += if is_near { BUSY_PACE_MS } else { QUIET_MS };
