@@ -44,11 +44,13 @@ pub(super) fn send(
                     return;
                 }
             }
-            if !past {
-                tokio::time::sleep(Duration::from_millis((at - now_ms()).max(0) as u64)).await;
-            }
             for (slot, (number, names)) in layouts.iter().enumerate() {
                 let time = at + 20 * slot as i64;
+                if !past {
+                    // Nothing is told before it was read: how old it is when it comes is measured.
+                    let until = (time - now_ms()).max(0) as u64;
+                    tokio::time::sleep(Duration::from_millis(until)).await;
+                }
                 let values = values_of(i, names, time);
                 let columns =
                     if std::mem::replace(&mut told[slot], true) { vec![] } else { names.clone() };
