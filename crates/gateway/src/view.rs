@@ -1,11 +1,13 @@
 //! What is shown of a machine, in the form that templates and JSON need. Pure.
 
+mod alert;
 mod arrange;
 mod container;
 mod event;
 mod forecast;
 mod log;
 mod machine;
+mod measure;
 mod process;
 mod server;
 mod totals;
@@ -15,12 +17,14 @@ use proto::v1;
 
 use crate::format;
 
+pub(crate) use alert::AlertJson;
 pub(crate) use arrange::{Arrange, ContainerLine};
 pub(crate) use container::{ContainerRow, METRICS as CONTAINER_METRICS, container_rows};
 pub(crate) use event::{EventJson, EventLine};
 pub(crate) use forecast::{Forecast, until_full};
 pub(crate) use log::{GroupLine, LogLine, bars, bars_up_to};
 pub(crate) use machine::{MachineJson, MachineLine, level_of};
+pub(crate) use measure::Measure;
 pub(crate) use process::{ProcessJson, ProcessLine, ProcessSort, matches as process_matches};
 pub(crate) use server::ServerLines;
 pub(crate) use totals::Totals;

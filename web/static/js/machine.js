@@ -210,7 +210,8 @@ async function fill() {
     loaded = true;
     // Charts without a single series are none of this machine's.
     drawOneByOne([...charts]);
-    const { showThresholds } = await import('./thresholds.js');
+    const [{ showThresholds }, { showSpans }] = await Promise.all([import('./thresholds.js'), import('./spans.js')]);
+    showSpans(charts, id);
     showThresholds(charts, id, (metric) => store.of([metric])[0]?.v.at(-1));
     if (range.isLive()) mended();
   } catch (problem) {

@@ -24,6 +24,10 @@ export function refreshTimes(root = document) {
     setText(element, time(ms, now));
     setTitle(element, exactTime(ms));
   }
+  // A length of time whose end is worth knowing.
+  for (const element of root.querySelectorAll('time[data-until]')) {
+    setTitle(element, `until ${exactTime(Number(element.dataset.until))}`);
+  }
 }
 
 function setTitle(element, title) {

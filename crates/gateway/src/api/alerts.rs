@@ -11,29 +11,14 @@ use serde::Serialize;
 use tonic::{Code, Status};
 
 use super::ApiError;
-use crate::format;
 use crate::gateway::Shared;
-use crate::view::millis;
+use crate::view::AlertJson;
 
 #[derive(Serialize)]
 pub(crate) struct Active {
     /// Whether there is an alert service: without one, an empty list says nothing.
     available: bool,
-    alerts: Vec<Alert>,
-}
-
-#[derive(Serialize)]
-struct Alert {
-    id: String,
-    machine: String,
-    host_name: String,
-    rule: String,
-    phase: &'static str,
-    level: &'static str,
-    summary: String,
-    since: Option<String>,
-    acknowledged_by: String,
-    silenced: bool,
+    alerts: Vec<AlertJson>,
 }
 
 pub(crate) async fn alerts(State(shared): State<Shared>) -> Result<Json<Active>, ApiError> {
@@ -41,7 +26,7 @@ pub(crate) async fn alerts(State(shared): State<Shared>) -> Result<Json<Active>,
     match available(shared.alerts.list_active(request).await)? {
         None => Ok(Json(Active { available: false, alerts: Vec::new() })),
         Some(answer) => {
-            let alerts = answer.alerts.into_iter().map(Alert::from).collect();
+            let alerts = answer.alerts.into_iter().map(AlertJson::from).collect();
             Ok(Json(Active { available: true, alerts }))
         }
     }
@@ -53,37 +38,6 @@ pub(super) fn available<T>(answer: Result<T, Status>) -> Result<Option<T>, ApiEr
         Ok(answer) => Ok(Some(answer)),
         Err(status) if status.code() == Code::Unimplemented => Ok(None),
         Err(status) => Err(status.into()),
-    }
-}
-
-/// Empty where there is none yet.
-pub(super) fn level_name(level: v1::AlertLevel) -> &'static str {
-    match level {
-        v1::AlertLevel::Critical => "critical",
-        v1::AlertLevel::Warning => "warning",
-        v1::AlertLevel::Unspecified => "",
-    }
-}
-
-impl From<v1::ActiveAlert> for Alert {
-    fn from(alert: v1::ActiveAlert) -> Self {
-        Self {
-            phase: match alert.phase() {
-                v1::AlertPhase::Pending => "pending",
-                v1::AlertPhase::Firing => "firing",
-                v1::AlertPhase::Unknown => "unknown",
-                v1::AlertPhase::Resolved | v1::AlertPhase::Unspecified => "resolved",
-            },
-            level: level_name(alert.level()),
-            since: millis(alert.since.as_ref()).map(format::rfc3339),
-            acknowledged_by: alert.acknowledged.map_or(String::new(), |a| a.author),
-            silenced: !alert.silenced_by.is_empty(),
-            id: alert.id,
-            machine: alert.machine_id,
-            host_name: alert.host_name,
-            rule: alert.rule_name,
-            summary: alert.summary,
-        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! `GET /api/v1/alerts/history`: every time an alert fired, newest first.
+//! `GET /api/v1/alerts/history`: when alerts fired, for the charts and for scripts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::extract::State;
@@ -9,75 +9,125 @@ use proto::convert::timestamp_to_proto;
 use proto::v1;
 use serde::Serialize;
 
-use super::alerts::{available, level_name};
+use super::alerts::available;
 use super::{ApiError, Params, now_ms};
 use crate::format;
 use crate::gateway::Shared;
-use crate::view::millis;
+use crate::view::{Measure, millis};
+
+const MONTH_MS: i64 = 30 * 24 * 3600 * 1000;
+/// The most that the alert service gives at once.
+const LIMIT_MAX: u32 = 1_000;
 
 #[derive(Serialize)]
 pub(crate) struct History {
     /// Whether there is an alert service: without one, an empty list says nothing.
     available: bool,
-    incidents: Vec<Incident>,
+    /// There may be older ones that were not looked at.
+    more: bool,
+    incidents: Vec<IncidentJson>,
 }
 
 /// One time that an alert fired.
-#[derive(Serialize)]
-struct Incident {
+#[derive(Debug, PartialEq, Serialize)]
+struct IncidentJson {
     id: String,
     alert: String,
     rule_id: String,
     rule: String,
     machine: String,
     host_name: String,
+    /// Empty for a rule about the machine itself.
     metric: String,
     labels: BTreeMap<String, String>,
     level: &'static str,
-    started: Option<String>,
-    /// `null` while it goes on.
+    started: String,
+    started_ms: i64,
+    /// Absent while it goes on.
     resolved: Option<String>,
-    /// The worst value; `null` where there was none.
+    resolved_ms: Option<i64>,
     peak: Option<f64>,
+    /// For people: `93 %`.
+    peak_text: Option<String>,
     summary: String,
     cause: String,
     acknowledged_by: String,
     comment: String,
 }
 
+/// `machine` (an id, a name or the beginning of an id), `rule` (an id), `start` and `end` (30 days ago and now when absent), `limit`. Newest first; also
+/// those that began before `start` and were not over by then.
 pub(crate) async fn incidents(
     State(shared): State<Shared>,
     params: Params,
 ) -> Result<Json<History>, ApiError> {
-    params.allow(&["start", "end", "rule", "machine", "limit"])?;
+    params.allow(&["machine", "rule", "start", "end", "limit"])?;
     let now = now_ms();
-    let time = |name: &str| -> Result<_, ApiError> {
-        Ok(params.time(name, now)?.map(|ms| timestamp_to_proto(UnixMillis(ms))))
-    };
+    let end = params.time("end", now)?.unwrap_or(now);
+    let start = params.time("start", now)?.unwrap_or(end.saturating_sub(MONTH_MS));
+    if start >= end {
+        return Err(ApiError::invalid("start", "start: expected a time before end"));
+    }
+    let limit = params.number("limit")?.unwrap_or(LIMIT_MAX);
     let machine_id = match params.text("machine") {
-        Some(machine) => shared.upstream.machine(machine).await?.id,
         None => String::new(),
+        // The alerts of a machine that was removed stay.
+        Some(id) if id.parse::<model::MachineId>().is_ok() => id.to_owned(),
+        Some(name) => shared.upstream.machine(name).await?.id,
     };
     let request = v1::ListHistoryRequest {
-        start: time("start")?,
-        end: time("end")?,
+        // The service tells when one started, not whether it still goes on.
+        start: Some(timestamp_to_proto(UnixMillis(0))),
+        end: Some(timestamp_to_proto(UnixMillis(end))),
         rule_id: params.text("rule").unwrap_or_default().to_owned(),
         machine_id,
-        limit: params.number("limit")?.unwrap_or(0),
+        limit,
     };
-    let answer = available(shared.alerts.list_history(request).await)?;
-    let available = answer.is_some();
-    let incidents = answer.unwrap_or_default().incidents.into_iter().map(Incident::from);
-    Ok(Json(History { available, incidents: incidents.collect() }))
+    let (incidents, rules) = tokio::join!(
+        shared.alerts.list_history(request),
+        shared.alerts.list_rules(v1::ListRulesRequest {}),
+    );
+    let Some(answer) = available(incidents)? else {
+        return Ok(Json(History { available: false, more: false, incidents: Vec::new() }));
+    };
+    let rules = available(rules)?.unwrap_or_default().rules;
+    let measures: HashMap<&str, Measure> =
+        rules.iter().map(|rule| (rule.id.as_str(), Measure::of_rule(rule))).collect();
+    let found = answer.incidents;
+    let looked_at = found.last().and_then(|incident| millis(incident.started.as_ref()));
+    let more = found.len() as u64 >= u64::from(limit) && looked_at > Some(start);
+    let incidents = found
+        .into_iter()
+        .filter(|incident| overlaps(incident, start))
+        .filter_map(|incident| {
+            let measure = measures.get(incident.rule_id.as_str()).copied().unwrap_or_default();
+            IncidentJson::new(measure, incident)
+        })
+        .collect();
+    Ok(Json(History { available: true, more, incidents }))
 }
 
-impl From<v1::Incident> for Incident {
-    fn from(incident: v1::Incident) -> Self {
+/// Whether it was not over before this.
+fn overlaps(incident: &v1::Incident, start: i64) -> bool {
+    millis(incident.resolved.as_ref()).is_none_or(|resolved| resolved >= start)
+}
+
+impl IncidentJson {
+    fn new(measure: Measure, incident: v1::Incident) -> Option<Self> {
+        let started_ms = millis(incident.started.as_ref())?;
+        let resolved_ms = millis(incident.resolved.as_ref());
         let acknowledged = incident.acknowledged.clone().unwrap_or_default();
-        Self {
-            level: level_name(incident.level()),
-            started: millis(incident.started.as_ref()).map(format::rfc3339),
-            resolved: millis(incident.resolved.as_ref()).map(format::rfc3339),
+        Some(Self {
+            level: match incident.level() {
+                v1::AlertLevel::Critical => "critical",
+                v1::AlertLevel::Warning | v1::AlertLevel::Unspecified => "warning",
+            },
+            started: format::rfc3339(started_ms),
+            started_ms,
+            resolved: resolved_ms.map(format::rfc3339),
+            resolved_ms,
+            peak_text: incident.peak.map(|peak| measure.say(peak)),
+            peak: incident.peak,
             id: incident.id,
             alert: incident.alert_id,
             rule_id: incident.rule_id,
@@ -86,12 +136,11 @@ impl From<v1::Incident> for Incident {
             host_name: incident.host_name,
             metric: incident.metric,
             labels: incident.labels.into_iter().collect(),
-            peak: incident.peak,
             summary: incident.summary,
             cause: incident.cause,
             acknowledged_by: acknowledged.author,
             comment: acknowledged.comment,
-        }
+        })
     }
 }
 
@@ -100,20 +149,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_incident_says_how_bad_it_was_and_whether_it_goes_on() {
-        let incident = v1::Incident {
-            level: v1::AlertLevel::Critical.into(),
-            started: Some(timestamp_to_proto(UnixMillis(1_700_000_000_000))),
-            peak: Some(0.97),
-            ..v1::Incident::default()
+    fn what_goes_on_or_was_not_over_before_the_range_is_part_of_it() {
+        let check = |resolved: Option<i64>, expected: bool| {
+            let resolved = resolved.map(|ms| timestamp_to_proto(UnixMillis(ms)));
+            let incident = v1::Incident { resolved, ..Default::default() };
+            assert_eq!(overlaps(&incident, 1_000), expected, "{incident:?}");
         };
-        let json = serde_json::to_value(Incident::from(incident)).expect("JSON");
-        assert_eq!(
-            (&json["level"], &json["peak"], &json["resolved"]),
-            (&"critical".into(), &0.97.into(), &serde_json::Value::Null)
-        );
-        assert!(
-            json["started"].as_str().is_some_and(|text| text.starts_with("2023-11-14T22:13:20"))
-        );
+        check(None, true);
+        check(Some(1_000), true);
+        check(Some(999), false);
     }
 }

@@ -1,5 +1,7 @@
 //! `/alerts`: what is wrong, what was, and what is watched.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::extract::State;
 use axum::http::Uri;
@@ -11,17 +13,21 @@ use super::page::html;
 use crate::api::now_ms;
 use crate::format;
 use crate::gateway::Shared;
-use crate::view::{When, millis};
+use crate::view::{Measure, When, millis};
 
 mod act;
+mod channel;
 mod form;
+mod problems;
 mod rule;
+mod starters;
+mod text;
 
 pub(crate) use act::{
-    Fields, acknowledge, channel_create, channel_delete, channel_test, dead_retry, rule_delete,
-    rule_switch, silence, silence_end,
+    Fields, acknowledge, dead_retry, rule_delete, rule_switch, silence, silence_end,
 };
-pub(crate) use rule::{rule_edit, rule_new, rule_save, rule_test};
+pub(crate) use channel::{channel_delete, channel_edit, channel_new, channel_save, channel_test};
+pub(crate) use rule::{rule_edit, rule_hint, rule_new, rule_save, rule_test};
 
 const HISTORY_SHOWN: u32 = 50;
 const DEAD_SHOWN: u32 = 20;
@@ -38,6 +44,8 @@ struct AlertsPage {
     history: Vec<Line>,
     rules: Vec<Rule>,
     channels: Vec<Channel>,
+    /// Kinds of channels that can be added: key and title.
+    kinds: Vec<(&'static str, &'static str)>,
     silences: Vec<Silence>,
     dead: Vec<Dead>,
 }
@@ -64,7 +72,12 @@ pub(super) struct Line {
     rule: String,
     summary: String,
     started: Option<When>,
+    ended: Option<When>,
     lasted: String,
+    /// Why it ended, where that was not because all was well again.
+    cause: &'static str,
+    /// The worst value; empty where there was none.
+    peak: String,
 }
 
 struct Rule {
@@ -128,6 +141,12 @@ async fn show(shared: &Shared, uri: &Uri, said: String) -> Response {
     });
     let when = |time: Option<&prost_types::Timestamp>| millis(time).map(|ms| When::new(now, ms));
     let history = history.unwrap_or_default().incidents;
+    let rules = rules.unwrap_or_default().rules;
+    let measures: HashMap<&str, Measure> =
+        rules.iter().map(|rule| (rule.id.as_str(), Measure::of_rule(rule))).collect();
+    let measure = |incident: &v1::Incident| {
+        measures.get(incident.rule_id.as_str()).copied().unwrap_or_default()
+    };
     let template = AlertsPage {
         page: Page::new(shared, uri, "alerts"),
         reached: problem.is_none(),
@@ -138,15 +157,19 @@ async fn show(shared: &Shared, uri: &Uri, said: String) -> Response {
             .into_iter()
             .map(|a| active_line(a, now))
             .collect(),
-        history: history.into_iter().map(|incident| Line::new(incident, now)).collect(),
-        rules: rules.unwrap_or_default().rules.iter().map(rule_line).collect(),
+        history: history
+            .into_iter()
+            .map(|incident| Line::new(measure(&incident), incident, now))
+            .collect(),
+        rules: rules.iter().map(rule_line).collect(),
+        kinds: channel::KINDS.iter().map(|kind| (kind.key, kind.title)).collect(),
         channels: channels.unwrap_or_default().channels.into_iter().map(channel_line).collect(),
         silences: silences
             .unwrap_or_default()
             .silences
             .into_iter()
             .map(|s| Silence {
-                matchers: form::matchers_to_text(&s.matchers),
+                matchers: text::matchers_to_text(&s.matchers),
                 again: s.recurrence.as_ref().map_or("", again),
                 start: when(s.start.as_ref()),
                 until: when(s.end.as_ref()),
@@ -195,19 +218,28 @@ fn active_line(alert: v1::ActiveAlert, now: i64) -> Active {
 }
 
 impl Line {
-    fn new(incident: v1::Incident, now: i64) -> Self {
+    fn new(measure: Measure, incident: v1::Incident, now: i64) -> Self {
         let (started, resolved) =
             (millis(incident.started.as_ref()), millis(incident.resolved.as_ref()));
+        let seconds = |from: i64, to: i64| format::duration((to - from).max(0) as f64 / 1000.0);
         let lasted = match (started, resolved) {
-            (Some(started), Some(resolved)) => {
-                format::duration((resolved - started).max(0) as f64 / 1000.0)
-            }
-            _ => "goes on".to_owned(),
+            (Some(started), Some(resolved)) => seconds(started, resolved),
+            (Some(started), None) => format!("{} so far", seconds(started, now)),
+            (None, _) => String::new(),
         };
         Self {
             level: level_word(incident.level()),
             started: started.map(|ms| When::new(now, ms)),
+            ended: resolved.map(|ms| When::new(now, ms)),
             lasted,
+            cause: match incident.cause.as_str() {
+                "no_data" => "values ceased",
+                "machine_status" => "machine went away",
+                "machine_removed" => "machine removed",
+                "rule_changed" => "rule changed",
+                _ => "",
+            },
+            peak: incident.peak.map_or(String::new(), |peak| measure.say(peak)),
             machine_id: incident.machine_id,
             host_name: incident.host_name,
             rule: incident.rule_name,
@@ -249,19 +281,7 @@ fn rule_line(rule: &v1::AlertRule) -> Rule {
 }
 
 fn channel_line(channel: v1::Channel) -> Channel {
-    use v1::channel::Kind;
-    let kind = match channel.kind {
-        Some(Kind::Webhook(_)) => "webhook",
-        Some(Kind::Slack(_)) => "Slack",
-        Some(Kind::Discord(_)) => "Discord",
-        Some(Kind::Teams(_)) => "Teams",
-        Some(Kind::Telegram(_)) => "Telegram",
-        Some(Kind::Ntfy(_)) => "ntfy",
-        Some(Kind::Pagerduty(_)) => "PagerDuty",
-        Some(Kind::Alertmanager(_)) => "Alertmanager",
-        Some(Kind::Email(_)) => "e-mail",
-        None => "unknown",
-    };
+    let kind = channel::kind_of(&channel).map_or("unknown", |kind| kind.title);
     let health = channel.health.unwrap_or_default();
     let failing = millis(health.last_failure.as_ref()) > millis(health.last_success.as_ref());
     let mut state = match (channel.disabled, failing) {
@@ -273,4 +293,37 @@ fn channel_line(channel: v1::Channel) -> Channel {
         state.push_str(&format!(", {} waiting", health.queued));
     }
     Channel { id: channel.id, name: channel.name, kind, state, trouble: failing }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::convert::timestamp_to_proto;
+
+    use super::*;
+
+    fn incident(resolved: Option<i64>) -> v1::Incident {
+        v1::Incident {
+            started: Some(timestamp_to_proto(model::UnixMillis(1_000_000))),
+            resolved: resolved.map(|ms| timestamp_to_proto(model::UnixMillis(ms))),
+            peak: Some(0.934),
+            cause: "no_data".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_incident_says_how_long_how_bad_and_why_it_ended() {
+        let line = Line::new(Measure::Ratio, incident(Some(1_750_000)), 2_000_000);
+        assert_eq!((line.lasted.as_str(), line.peak.as_str()), ("12 min 30 s", "93 %"));
+        assert_eq!(line.cause, "values ceased");
+        assert_eq!(line.ended.map(|when| when.ms), Some(1_750_000));
+        let line = Line::new(Measure::Number, incident(None), 1_060_000);
+        assert_eq!((line.lasted.as_str(), line.peak.as_str()), ("1 min so far", "0.93"));
+        assert!(line.ended.is_none());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_negative_time() {
+        assert_eq!(Line::new(Measure::Number, incident(None), 5).lasted, "0 s so far");
+    }
 }

@@ -51,6 +51,7 @@ calls! {
     test_rule(config: TestRuleRequest) -> TestRuleResponse;
     list_channels(config: ListChannelsRequest) -> ListChannelsResponse;
     create_channel(config: CreateChannelRequest) -> CreateChannelResponse;
+    update_channel(config: UpdateChannelRequest) -> UpdateChannelResponse;
     delete_channel(config: DeleteChannelRequest) -> DeleteChannelResponse;
     test_channel(config: TestChannelRequest) -> TestChannelResponse;
 }

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tonic::Status;
 
-use super::{form, show};
+use super::show;
+use super::text::matchers_from_text;
 use crate::api::now_ms;
 use crate::gateway::Shared;
 
@@ -34,7 +35,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Fields<T> {
 }
 
 /// Back to the page, or the page with what went wrong.
-async fn done<T>(shared: &Shared, uri: &Uri, up: &str, outcome: Result<T, Status>) -> Response {
+pub(super) async fn done<T>(
+    shared: &Shared,
+    uri: &Uri,
+    up: &str,
+    outcome: Result<T, Status>,
+) -> Response {
     match outcome {
         Ok(_) => Redirect::to(&format!("{up}alerts")).into_response(),
         Err(status) => {
@@ -111,7 +117,7 @@ fn new_silence(fields: NewSilence) -> Result<v1::Silence, String> {
         other => return Err(format!("every: expected day or week, found {other:?}")),
     };
     Ok(v1::Silence {
-        matchers: form::matchers_from_text("matchers", &fields.matchers)?,
+        matchers: matchers_from_text(&fields.matchers).map_err(|e| format!("matchers: {e}"))?,
         start: Some(timestamp_to_proto(start)),
         end: Some(timestamp_to_proto(start + ms)),
         author: fields.author,
@@ -171,112 +177,6 @@ pub(crate) async fn rule_delete(
     done(&shared, &uri, "../../../", outcome).await
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct NewChannel {
-    name: String,
-    kind: String,
-    address: String,
-    secret: String,
-    chat: String,
-    from: String,
-    to: String,
-    username: String,
-    tls: String,
-}
-
-pub(crate) async fn channel_create(
-    State(shared): State<Shared>,
-    uri: Uri,
-    Fields(fields): Fields<NewChannel>,
-) -> Response {
-    let outcome = match new_channel(fields) {
-        Ok(channel) => {
-            let request = v1::CreateChannelRequest { channel: Some(channel) };
-            shared.alerts.create_channel(request).await.map(drop)
-        }
-        Err(problem) => Err(Status::invalid_argument(problem)),
-    };
-    done(&shared, &uri, "../", outcome).await
-}
-
-fn new_channel(fields: NewChannel) -> Result<v1::Channel, String> {
-    use v1::channel::Kind;
-    let NewChannel { name, kind, address: url, secret, chat, from, to, username, tls } = fields;
-    let url = url.trim().to_owned();
-    let kind = match kind.as_str() {
-        "webhook" => Some(Kind::Webhook(v1::WebhookChannel { url, secret })),
-        "slack" => Some(Kind::Slack(v1::SlackChannel { url })),
-        "discord" => Some(Kind::Discord(v1::DiscordChannel { url })),
-        "teams" => Some(Kind::Teams(v1::TeamsChannel { url })),
-        "alertmanager" => Some(Kind::Alertmanager(v1::AlertmanagerChannel { url })),
-        "pagerduty" => {
-            Some(Kind::Pagerduty(v1::PagerDutyChannel { routing_key: secret, api_url: url }))
-        }
-        "ntfy" => {
-            // https://ntfy.sh/topic
-            let (server, topic) = url.rsplit_once('/').unwrap_or(("", &url));
-            let (server_url, topic) = (server.to_owned(), topic.to_owned());
-            Some(Kind::Ntfy(v1::NtfyChannel { server_url, topic, token: secret }))
-        }
-        "telegram" => {
-            let chat_id = chat.trim().to_owned();
-            Some(Kind::Telegram(v1::TelegramChannel { bot_token: secret, chat_id, api_url: url }))
-        }
-        "email" => {
-            let (host, port) = mail_server(&url)?;
-            let tls = match tls.as_str() {
-                "implicit" => v1::email_channel::Tls::Implicit,
-                "none" => v1::email_channel::Tls::None,
-                _ => v1::email_channel::Tls::Starttls,
-            };
-            let to = to.split([',', ' ']).filter(|to| !to.is_empty()).map(str::to_owned);
-            Some(Kind::Email(v1::EmailChannel {
-                host,
-                port,
-                tls: tls.into(),
-                username: username.trim().to_owned(),
-                password: secret,
-                from: from.trim().to_owned(),
-                to: to.collect(),
-            }))
-        }
-        _ => None,
-    };
-    Ok(v1::Channel { name: name.trim().to_owned(), kind, ..Default::default() })
-}
-
-/// `mail.example.org` or `mail.example.org:465`; the port is 0 where none is named.
-fn mail_server(address: &str) -> Result<(String, u32), String> {
-    let Some((host, port)) = address.rsplit_once(':') else { return Ok((address.to_owned(), 0)) };
-    let port = port.parse::<u16>().map_err(|_| {
-        format!("address: expected a mail server such as mail.example.org:587, found {address:?}")
-    })?;
-    Ok((host.to_owned(), port.into()))
-}
-
-pub(crate) async fn channel_delete(
-    State(shared): State<Shared>,
-    uri: Uri,
-    Path(id): Path<String>,
-) -> Response {
-    let request = v1::DeleteChannelRequest { id, revision: 0 };
-    done(&shared, &uri, "../../../", shared.alerts.delete_channel(request).await).await
-}
-
-pub(crate) async fn channel_test(
-    State(shared): State<Shared>,
-    uri: Uri,
-    Path(id): Path<String>,
-) -> Response {
-    let said = match shared.alerts.test_channel(v1::TestChannelRequest { id }).await {
-        Ok(answer) if answer.delivered => format!("The test message arrived: {}", answer.detail),
-        Ok(answer) => format!("The test message did not arrive: {}", answer.detail),
-        Err(status) => format!("That did not work: {}", status.message()),
-    };
-    Box::pin(show(&shared, &uri, said)).await
-}
-
 pub(crate) async fn dead_retry(
     State(shared): State<Shared>,
     uri: Uri,
@@ -284,38 +184,4 @@ pub(crate) async fn dead_retry(
 ) -> Response {
     let outcome = shared.alerts.retry_dead_notice(v1::RetryDeadNoticeRequest { id }).await;
     done(&shared, &uri, "../../../", outcome).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mail_server_may_name_its_port() {
-        let check = |text: &str, host: &str, port| {
-            assert_eq!(mail_server(text), Ok((host.to_owned(), port)), "{text}");
-        };
-        check("mail.example.org", "mail.example.org", 0);
-        check("mail.example.org:465", "mail.example.org", 465);
-        let problem = mail_server("https://mail.example.org").expect_err("no port");
-        assert!(problem.starts_with("address: expected a mail server"), "{problem}");
-    }
-
-    #[test]
-    fn an_e_mail_channel_has_its_readers_one_by_one() {
-        let fields = NewChannel {
-            name: " ops ".to_owned(),
-            kind: "email".to_owned(),
-            address: "mail.example.org:465".to_owned(),
-            from: "muster@example.org".to_owned(),
-            to: "ann@example.org, bo@example.org".to_owned(),
-            tls: "implicit".to_owned(),
-            ..Default::default()
-        };
-        let channel = new_channel(fields).expect("valid");
-        let Some(v1::channel::Kind::Email(email)) = channel.kind else { panic!("no e-mail") };
-        assert_eq!((channel.name.as_str(), email.port), ("ops", 465));
-        assert_eq!(email.to, ["ann@example.org", "bo@example.org"]);
-        assert_eq!(email.tls(), v1::email_channel::Tls::Implicit);
-    }
 }
