@@ -50,7 +50,7 @@ impl Gateway {
         let access = Access::new(aggregator.clone());
         let push = Push::new(aggregator.clone());
         let upstream = Upstream::new(aggregator);
-        let hub = Hub::new(upstream.clone(), config.viewers_max, metrics);
+        let hub = Hub::new(upstream.clone(), alerts.clone(), config.viewers_max, metrics);
         let assets = Assets::embedded();
         let shared = Shared {
             upstream,

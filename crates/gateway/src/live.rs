@@ -3,6 +3,7 @@
 //! A viewer never has a queue. The fleet is a picture that is replaced, a machine's values are a ring
 //! that is overwritten; each viewer remembers how far it has read. Who is slow reads newer values.
 
+mod alerts;
 mod feed;
 mod fleet;
 mod metrics;
@@ -16,13 +17,14 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::registry::Registry;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::upstream::Upstream;
+use crate::upstream::{self, Upstream};
 
+pub(crate) use alerts::Alerts;
 pub(crate) use feed::{Feed, Window};
 pub(crate) use fleet::{Link, Picture, Row};
 pub(crate) use metrics::Metrics;
@@ -38,6 +40,10 @@ const FEEDS_MAX: usize = 256;
 pub(crate) struct Hub {
     upstream: Upstream,
     picture: watch::Sender<Arc<Picture>>,
+    alert_service: upstream::Alerts,
+    alerts: watch::Sender<Arc<Alerts>>,
+    /// Told when a page begins to want alerts.
+    alerts_wanted: Arc<Notify>,
     /// By machine id. Locked only to find, add or remove an entry.
     feeds: Arc<Mutex<HashMap<String, Arc<Feed>>>>,
     /// One permit per open page.
@@ -50,10 +56,18 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(upstream: Upstream, viewers_max: usize, registry: &mut Registry) -> Self {
+    pub(crate) fn new(
+        upstream: Upstream,
+        alert_service: upstream::Alerts,
+        viewers_max: usize,
+        registry: &mut Registry,
+    ) -> Self {
         Self {
             upstream,
             picture: watch::Sender::new(Arc::new(Picture::default())),
+            alert_service,
+            alerts: watch::Sender::new(Arc::default()),
+            alerts_wanted: Arc::default(),
             feeds: Arc::default(),
             places: Arc::new(Semaphore::new(viewers_max)),
             viewers_max,
@@ -67,7 +81,13 @@ impl Hub {
     pub(crate) async fn run(&self, shutdown: CancellationToken) {
         let fleet =
             fleet::Follower::new(self.upstream.clone(), self.picture.clone(), self.metrics.clone());
-        fleet.run(shutdown).await;
+        let alerts = alerts::Follower {
+            service: self.alert_service.clone(),
+            alerts: self.alerts.clone(),
+            wanted: Arc::clone(&self.alerts_wanted),
+        };
+        let stop_alerts = shutdown.clone();
+        tokio::join!(fleet.run(shutdown), stop_alerts.run_until_cancelled(alerts.run()));
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -85,6 +105,11 @@ impl Hub {
     /// The fleet as it is known now.
     pub(crate) fn picture(&self) -> Arc<Picture> {
         Arc::clone(&self.picture.borrow())
+    }
+
+    /// What is wrong, as it is known now.
+    pub(crate) fn alerts(&self) -> Arc<Alerts> {
+        Arc::clone(&self.alerts.borrow())
     }
 
     /// The values of this machine: a feed that others already use, or a new one. `None` when too many

@@ -3,6 +3,7 @@
 
 mod add;
 pub(crate) mod alerts;
+mod badge;
 pub(crate) mod charts;
 mod containers;
 mod events;

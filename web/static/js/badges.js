@@ -1,44 +1,36 @@
-// What is wrong now, beside the machines that it is wrong with.
+// What is wrong now, beside the machines that it is wrong with. `pages/badge.rs` follows the same rules.
 
-import { json, url } from './page.js';
+import { onAlerts } from './alerts.js';
+import { url } from './page.js';
 
-const EVERY = 5000;
 const SHOWN = 2;
 
-let alerts = new Map();
-let told = () => {};
+let byMachine = null;
 
-// Asks now and then as long as there is an alert service; `changed` is called after each answer.
+// `changed` is called whenever badges may be others.
 export function watchAlerts(changed) {
-  told = changed;
-  let pause = EVERY;
-  let asked = -Infinity;
-  const ask = async () => {
-    asked = performance.now();
-    const answer = await json(url('api/v1/alerts'));
-    pause = answer.available ? EVERY : 12 * EVERY;
-    alerts = new Map();
-    for (const alert of answer.alerts) {
+  onAlerts(({ alerts }) => {
+    byMachine = new Map();
+    for (const alert of alerts) {
       if (alert.phase !== 'firing' || alert.silenced) continue;
-      alerts.set(alert.machine, [...(alerts.get(alert.machine) ?? []), alert]);
+      byMachine.set(alert.machine, [...(byMachine.get(alert.machine) ?? []), alert]);
     }
-    told();
-  };
-  const again = () => document.hidden || performance.now() - asked < pause || ask().catch(() => {});
-  setInterval(again, 1000);
-  again();
+    changed();
+  });
 }
 
 // The badges of one machine, into the place that its row has for them. Critical ones come first.
 export function writeBadges(place, machine) {
+  // What the page came with stays until something newer is known.
+  if (!byMachine) return;
   const byRule = new Map();
-  for (const alert of alerts.get(machine) ?? []) {
+  for (const alert of byMachine.get(machine) ?? []) {
     const known = byRule.get(alert.rule);
     if (!known || alert.level < known.level) byRule.set(alert.rule, alert);
   }
   const order = (a, b) => a.level.localeCompare(b.level) || a.rule.localeCompare(b.rule);
   const mine = [...byRule.values()].sort(order);
-  const key = mine.map((alert) => alert.id + alert.level + alert.acknowledged_by).join(' ');
+  const key = mine.map((alert) => alert.id + alert.level + alert.acknowledged_by + alert.summary).join(' ');
   if (place.dataset.key === key) return;
   place.dataset.key = key;
   const badges = mine.slice(0, SHOWN).map((alert) => {

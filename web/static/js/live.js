@@ -14,6 +14,9 @@ const HIDDEN_MAX = 60000;
 const listeners = new Map();
 let socket = null;
 let show = () => ({});
+// Whether somebody wants to be told of alerts by this tab while nobody sees it.
+let awake = false;
+let begun = false;
 let retry = RETRY_MIN;
 let retryTimer = 0;
 let hangUpTimer = 0;
@@ -26,6 +29,7 @@ let loggedOut = false;
 // `told` returns what the page shows now; it is asked whenever that is to be said.
 export function connect(told) {
   show = told;
+  begun = true;
   open();
 }
 
@@ -37,7 +41,16 @@ export function on(type, listener) {
 // Says what the page shows, because it has changed.
 export function changed() {
   if (socket?.readyState !== WebSocket.OPEN) return;
-  socket.send(JSON.stringify(document.hidden ? {} : show()));
+  const seen = document.hidden ? {} : show();
+  socket.send(JSON.stringify({ ...seen, alerts: awake || !document.hidden }));
+}
+
+// From now on this tab stays connected while it is hidden, for alerts alone; or no longer.
+export function stayAwake(wanted) {
+  awake = wanted;
+  // A page that is not live, such as the login, does not become so.
+  if (awake && begun && socket === null) open();
+  else changed();
 }
 
 export const isLive = () => socket?.readyState === WebSocket.OPEN && upstream.up;
@@ -71,7 +84,7 @@ function open() {
   mine.onclose = () => {
     if (mine !== socket) return;
     socket = null;
-    if (document.hidden) return;
+    if (document.hidden && !awake) return;
     lostSince ||= serverNow();
     // Jitter, so that a server that comes back is not met by everybody at once.
     const pause = retry * (0.75 + Math.random() / 2);
@@ -179,7 +192,7 @@ document.addEventListener('visibilitychange', () => {
   clearTimeout(hangUpTimer);
   if (document.hidden) {
     changed();
-    hangUpTimer = setTimeout(() => socket?.close(1000), HIDDEN_MAX);
+    hangUpTimer = setTimeout(() => awake || socket?.close(1000), HIDDEN_MAX);
   } else if (socket === null) {
     retry = RETRY_MIN;
     open();

@@ -1,5 +1,6 @@
 // The machine page: charts that open filled and move, a range for all of them, processes of a moment.
 
+import { watchAlerts, writeBadges } from './badges.js';
 import { Chart } from './chart.js';
 import { onColoursChanged } from './colours.js';
 import { places, write } from './fields.js';
@@ -454,6 +455,9 @@ onMoment((ms) => {
   if (ms === null) who.replaceChildren();
   else htmx.trigger(who, 'refresh');
 });
+
+// What is wrong with this machine.
+watchAlerts(() => writeBadges(page.querySelector('[data-badges]'), id));
 
 // --- the rest -----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ use model::UnixMillis;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use super::alerts::{Alerts, Read};
 use super::feed::Reader;
 use super::wire::{self, Message, Show};
 use super::{Hub, Link, Picture};
@@ -30,6 +31,7 @@ pub(crate) struct Viewer {
     socket: WebSocket,
     picture: watch::Receiver<Arc<Picture>>,
     rows: Option<Rows>,
+    alerts: Option<Reading>,
     watching: Option<Watching>,
     /// A machine that could not be shown yet, and the latest value that the viewer has of it.
     wanted: Option<(String, i64)>,
@@ -46,6 +48,12 @@ struct Rows {
     /// What the viewer has; `None` before the first message, which is never left out.
     revision: Option<u64>,
     membership: u64,
+}
+
+/// Alerts, as far as this viewer has them.
+struct Reading {
+    alerts: watch::Receiver<Arc<Alerts>>,
+    read: Read,
 }
 
 /// The machine that this viewer watches in full.
@@ -73,6 +81,7 @@ impl Viewer {
             socket,
             picture,
             rows: None,
+            alerts: None,
             watching: None,
             wanted: None,
             link_said: None,
@@ -122,6 +131,7 @@ impl Viewer {
                     self.say_fleet().await?;
                     self.watch_wanted().await?;
                 }
+                () = alerts_changed(&mut self.alerts) => self.say_alerts().await?,
                 () = changed(&mut self.watching) => self.say_frames().await?,
                 _ = ping.tick() => {
                     if self.heard.elapsed() > SILENCE_MAX {
@@ -172,6 +182,8 @@ impl Viewer {
             }
         });
         self.say_fleet().await?;
+        self.want_alerts(show.alerts);
+        self.say_alerts().await?;
 
         self.wanted = None;
         match show.machine {
@@ -257,6 +269,27 @@ impl Viewer {
         if news { self.say(text).await } else { ControlFlow::Continue(()) }
     }
 
+    fn want_alerts(&mut self, wanted: bool) {
+        if !wanted {
+            self.alerts = None;
+        } else if self.alerts.is_none() {
+            let alerts = self.hub.alerts.subscribe();
+            self.alerts = Some(Reading { alerts, read: Read::default() });
+            self.hub.alerts_wanted.notify_one();
+        }
+    }
+
+    async fn say_alerts(&mut self) -> ControlFlow<End> {
+        let Some(Reading { alerts, read }) = &mut self.alerts else {
+            return ControlFlow::Continue(());
+        };
+        let now = Arc::clone(&alerts.borrow_and_update());
+        match read.news(&now) {
+            Some(text) => self.say(text).await,
+            None => ControlFlow::Continue(()),
+        }
+    }
+
     async fn say_frames(&mut self) -> ControlFlow<End> {
         let Some(watching) = &mut self.watching else { return ControlFlow::Continue(()) };
         if watching.sent.is_none() && !watching.reader.is_ready() {
@@ -311,6 +344,14 @@ impl Viewer {
 
 fn now_ms() -> i64 {
     UnixMillis::from(SystemTime::now()).0
+}
+
+async fn alerts_changed(reading: &mut Option<Reading>) {
+    match reading {
+        // The sender lives in the hub that this viewer holds.
+        Some(reading) => drop(reading.alerts.changed().await),
+        None => std::future::pending().await,
+    }
 }
 
 async fn changed(watching: &mut Option<Watching>) {

@@ -26,6 +26,9 @@ pub(crate) struct Show {
     /// sent at once, as far as it is kept. 0: what comes from a moment ago on.
     #[serde(default)]
     pub(crate) after: i64,
+    /// Whether alerts are wanted.
+    #[serde(default)]
+    pub(crate) alerts: bool,
 }
 
 /// A number as short as it can be: whole ones without a fraction, and null for none.
@@ -114,6 +117,31 @@ pub(crate) fn row(machine: &v1::Machine) -> String {
         swap: short(headline.swap_utilization),
     };
     serde_json::to_string(&row).unwrap_or_default()
+}
+
+/// What there is to say of the alert service beside its alerts.
+#[derive(Debug, Serialize)]
+pub(crate) struct AlertsHeard<'a> {
+    pub(crate) available: bool,
+    /// Why it is not heard; empty when it is.
+    pub(crate) trouble: &'a str,
+    pub(crate) firing: u32,
+    pub(crate) critical: u32,
+    pub(crate) left_out: usize,
+}
+
+/// Alerts that changed and those that are over; `all`: there are no others.
+pub(crate) fn alerts(
+    all: bool,
+    heard: &AlertsHeard<'_>,
+    changed: &[&str],
+    gone: &[&str],
+) -> String {
+    let heard = serde_json::to_string(heard).unwrap_or_default();
+    let heard = heard.trim_matches(['{', '}']);
+    let gone = serde_json::to_string(gone).unwrap_or_default();
+    let changed = changed.join(",");
+    format!(r#"{{"t":"alerts","all":{all},{heard},"gone":{gone},"alerts":[{changed}]}}"#)
 }
 
 /// Rows that changed, whether machines came or went, and the totals.
@@ -214,6 +242,7 @@ mod tests {
         check("{}", true);
         check(r#"{"rows":["a"],"machine":null}"#, true);
         check(r#"{"machine":"a","after":12}"#, true);
+        check(r#"{"alerts":true}"#, true);
         check(r#"{"row":["a"]}"#, false);
         check("5", false);
     }

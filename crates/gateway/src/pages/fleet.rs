@@ -8,13 +8,12 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
 use proto::v1;
 
-mod badge;
 mod group;
 
-use badge::{Badge, Badges};
 use group::Heading;
 
 use super::Page;
+use super::badge::{Badge, Badges, badges};
 use super::page::{html, is_htmx};
 use crate::api::{Params, now_ms};
 use crate::format;
@@ -200,7 +199,7 @@ pub(crate) async fn fleet(
         Err(error) => return error.into_response(),
     };
     let next = choice.from > 0;
-    let badges = badge::badges(&shared).await;
+    let badges = badges(&shared).await;
     let fleet = Fleet::new(&shared.hub.picture(), badges, choice, now_ms());
     let page = Page::new(&shared, &uri, "fleet");
     match (is_htmx(&headers), next) {

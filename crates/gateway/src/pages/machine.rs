@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Page;
 use super::alerts::Fields;
+use super::badge::{Badge, badges};
 use super::charts::{CHARTS, Chart};
 use super::containers::{Containers, list_containers};
 use super::events::{Events, list_events};
@@ -34,6 +35,7 @@ struct MachinePage {
     containers: Containers,
     events: Events,
     filesystems: Filesystems,
+    badges: Vec<Badge>,
 }
 
 pub(crate) async fn machine(
@@ -57,12 +59,13 @@ async fn machine_page(
     let machine = shared.upstream.machine(name).await?;
     // The page will want it in a moment: let it fill while the page travels.
     let feed = shared.hub.feed(&machine.id);
-    let (processes, containers, events, filesystems, costs) = tokio::join!(
+    let (processes, containers, events, filesystems, costs, mut badges) = tokio::join!(
         list_processes(shared, &machine.id, params),
         list_containers(shared, &machine.id),
         list_events(shared, &machine.id),
         list_filesystems(shared, &machine.id),
         collector_costs(shared, &machine.id),
+        badges(shared),
     );
     drop(feed);
     let now = now_ms();
@@ -84,6 +87,7 @@ async fn machine_page(
         containers,
         events,
         filesystems,
+        badges: badges.remove(&machine.id).unwrap_or_default(),
     })
 }
 

@@ -22,6 +22,9 @@ pub(crate) struct Page {
     pub(crate) stale: String,
     /// Who looks; empty where nobody is asked.
     pub(crate) user: String,
+    /// Alerts that fire, and how many of them are critical.
+    pub(crate) firing: u32,
+    pub(crate) critical: u32,
     /// Whether buttons that change something work.
     pub(crate) may_change: bool,
 }
@@ -37,7 +40,10 @@ impl Page {
         let caller = caller::current();
         let may_change = caller.as_ref().is_none_or(|caller| caller.grant.covers(true));
         let user = caller.map(|caller| caller.name).unwrap_or_default();
-        Self { base: base(uri.path()), version, here, stale, user, may_change }
+        let alerts = shared.hub.alerts();
+        let (firing, critical) = (alerts.firing, alerts.critical);
+        let base = base(uri.path());
+        Self { base, version, here, stale, user, firing, critical, may_change }
     }
 }
 

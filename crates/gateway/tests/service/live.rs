@@ -13,20 +13,20 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use crate::Dashboard;
 use crate::synthetic::{Synthetic, machine_id};
 
-struct Page(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Page(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Page {
-    async fn open(dashboard: &Dashboard) -> Self {
+    pub(crate) async fn open(dashboard: &Dashboard) -> Self {
         let (socket, _) = connect_async(format!("ws://{}/ws", dashboard.address)).await.unwrap();
         Self(socket)
     }
 
-    async fn show(&mut self, what: Value) {
+    pub(crate) async fn show(&mut self, what: Value) {
         self.0.send(Message::text(what.to_string())).await.unwrap();
     }
 
     /// The next message of this kind that fits; fails after half a minute.
-    async fn next(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn next(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let found = async {
             loop {
                 let Some(Ok(message)) = self.0.next().await else { panic!("closed before {kind}") };

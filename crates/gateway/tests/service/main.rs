@@ -4,6 +4,7 @@
 
 mod synthetic;
 
+mod alerts;
 mod budget;
 mod live;
 mod logs;

@@ -10,11 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::Stream;
 use prost_types::Timestamp;
 use proto::v1;
+use proto::v1::alert_service_server::AlertServiceServer;
 use proto::v1::log_service_server::LogServiceServer;
 use proto::v1::state_service_server::{StateService, StateServiceServer};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+#[path = "synthetic/alerts.rs"]
+mod alerts;
 #[path = "synthetic/events.rs"]
 mod events;
 #[path = "synthetic/history.rs"]
@@ -51,6 +54,8 @@ struct Inner {
     history_hangs: AtomicBool,
     /// Values from then to then have not arrived yet, in milliseconds since 1970.
     missing: Mutex<std::ops::Range<i64>>,
+    /// `None`: there is no alert service.
+    alerts: Mutex<Option<Vec<v1::ActiveAlert>>>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -67,6 +72,7 @@ impl Synthetic {
             metric_streams: AtomicU64::new(0),
             history_hangs: AtomicBool::new(false),
             missing: Mutex::default(),
+            alerts: Mutex::default(),
         }))
     }
 
@@ -74,12 +80,17 @@ impl Synthetic {
     pub(crate) fn link(&self) -> proto::Link {
         let state = StateServiceServer::new(self.clone());
         let logs = LogServiceServer::new(self.clone());
+        let alerts = AlertServiceServer::new(self.clone());
         proto::Link::new(tower::service_fn(move |request: http::Request<tonic::body::Body>| {
             let (mut state, mut logs) = (state.clone(), logs.clone());
+            let mut alerts = alerts.clone();
             async move {
-                match request.uri().path().starts_with("/muster.v1.LogService/") {
-                    true => tower::Service::call(&mut logs, request).await,
-                    false => tower::Service::call(&mut state, request).await,
+                match request.uri().path().split('/').nth(1) {
+                    Some("muster.v1.LogService") => tower::Service::call(&mut logs, request).await,
+                    Some("muster.v1.AlertService") => {
+                        tower::Service::call(&mut alerts, request).await
+                    }
+                    _ => tower::Service::call(&mut state, request).await,
                 }
             }
         }))

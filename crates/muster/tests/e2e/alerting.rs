@@ -15,14 +15,14 @@ mod load;
 mod logs;
 mod mail;
 #[path = "../../../alerts/tests/receiver.rs"]
-mod receiver;
+pub(crate) mod receiver;
 
 use receiver::{Manner, Receiver};
 
 /// More than any healthy machine has, few enough to make.
 const ZOMBIES: usize = 60;
 
-async fn call(cluster: &Cluster, method: &str, request: Value) -> Value {
+pub(crate) async fn call(cluster: &Cluster, method: &str, request: Value) -> Value {
     let method = format!("muster.v1.{method}");
     let answers = grpcurl::call(cluster.channel().await, &method, &request.to_string()).await;
     answers.expect("answers").remove(0)
@@ -107,7 +107,7 @@ async fn a_rule_made_by_grpcurl_fires_is_told_once_across_a_crash_and_is_resolve
 }
 
 /// POST of a form, as a browser on a page of `origin` sends it: status and `location`.
-async fn post(cluster: &Cluster, path: &str, origin: &str, body: &str) -> (u16, String) {
+pub(crate) async fn post(cluster: &Cluster, path: &str, origin: &str, body: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let address = cluster.address;
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
@@ -139,9 +139,9 @@ async fn rules_are_made_tested_switched_and_deleted_on_the_dashboard() {
     let (status, location) = post(&cluster, "/alerts/save", &own, rule).await;
     assert_eq!((status, location.as_str()), (303, "../alerts"));
     let (_, page) = cluster.get("/alerts").await;
-    assert!(page.contains("system.cpu.utilization, mean over 1m, above 0.9, for 30s"), "{page}");
+    assert!(page.contains("system.cpu.utilization, mean over 1m, above 90 %, for 30s"), "{page}");
     let (status, editor) = cluster.get("/alerts/rules/busy").await;
-    assert!(status == 200 && editor.contains("value=\"0.9\""), "{editor}");
+    assert!(status == 200 && editor.contains("value=\"90 %\""), "{editor}");
 
     let wrong = rule.replace("0.9", "lots");
     let (status, _) = post(&cluster, "/alerts/save", &own, &wrong).await;

@@ -145,6 +145,19 @@ impl Browser {
         self.tell("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
+    /// What a person would answer when a page asks: `granted` or `denied`.
+    pub(crate) async fn allow_notifications(&self, state: &str) {
+        let parameters = json!({ "descriptor": { "name": "notifications" }, "state": state });
+        let command = Chromium { endpoint: "/permissions", parameters };
+        let command = WebDriverCommand::ExtensionCommand(Box::new(command));
+        self.driver.handle().cmd(command).await.expect("is understood");
+    }
+
+    /// Runs this before anything else on every page that this tab opens from now on.
+    pub(crate) async fn on_new_pages(&self, script: &str) {
+        self.tell("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
+    }
+
     /// A command of the protocol that Chromium's own tools speak.
     async fn tell(&self, command: &str, parameters: Value) {
         let parameters = json!({ "cmd": command, "params": parameters });

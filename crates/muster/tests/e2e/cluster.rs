@@ -149,6 +149,15 @@ pub(crate) async fn post_json(
     ask(address, &(head + body)).await
 }
 
+/// A form of a page of this server, sent as a browser does: status and body.
+pub(crate) async fn post_form(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\norigin: http://{address}\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n\r\n"
+    );
+    ask(address, &(head + body)).await.expect("answers")
+}
+
 async fn ask(address: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await?;

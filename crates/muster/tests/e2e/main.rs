@@ -2,6 +2,7 @@
 
 mod access;
 mod accessibility;
+mod alert_pages;
 mod alerting;
 mod apart;
 mod browser;

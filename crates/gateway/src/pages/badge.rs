@@ -13,16 +13,16 @@ const SHOWN: usize = 2;
 
 /// One alert that fires.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Badge {
-    pub(super) level: &'static str,
-    pub(super) rule: String,
-    pub(super) summary: String,
+pub(crate) struct Badge {
+    pub(crate) level: &'static str,
+    pub(crate) rule: String,
+    pub(crate) summary: String,
 }
 
 /// By machine id.
-pub(super) type Badges = HashMap<String, Vec<Badge>>;
+pub(crate) type Badges = HashMap<String, Vec<Badge>>;
 
-pub(super) async fn badges(shared: &Shared) -> Badges {
+pub(crate) async fn badges(shared: &Shared) -> Badges {
     let asked = shared.alerts.list_active(v1::ListActiveRequest::default());
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(answer)) => by_machine(answer.alerts),
