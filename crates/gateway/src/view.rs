@@ -17,7 +17,7 @@ use proto::v1;
 
 use crate::format;
 
-pub(crate) use alert::AlertJson;
+pub(crate) use alert::{AlertJson, level_name};
 pub(crate) use arrange::{Arrange, ContainerLine};
 pub(crate) use container::{ContainerRow, METRICS as CONTAINER_METRICS, container_rows};
 pub(crate) use event::{EventJson, EventLine};

@@ -30,7 +30,7 @@ async function renew() {
   const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
   for (const id of PARTS) {
     const [here, there] = [document.getElementById(id), page.getElementById(id)];
-    if (!here || !there || here.contains(document.activeElement) || here.innerHTML === there.innerHTML) continue;
+    if (!here || !there || here.contains(document.activeElement)) continue;
     here.replaceChildren(...there.childNodes);
     refreshTimes(here);
   }

@@ -32,7 +32,14 @@ export function onStanding(listener) {
   listener(standing());
 }
 
-const wanted = () => localStorage.getItem(KEY) === 'on';
+// A browser may forbid to keep anything; then nothing was chosen.
+function wanted() {
+  try {
+    return localStorage.getItem(KEY) === 'on';
+  } catch {
+    return false;
+  }
+}
 
 // Only ever called by a click: that is when a browser may ask.
 export async function switchOn() {

@@ -9,8 +9,14 @@ import { serverNow } from './times.js';
 // An alert that begins or ends is told at once; this is for what nobody told.
 const EVERY = 60000;
 const PAUSE = 300;
+const PAUSE_AFTER_TROUBLE = 5000;
 // More than the range, so that a live chart does not ask with every second.
 const BESIDE = 0.25;
+// Shares of what a chart draws as a whole.
+const DRAWN_AS = {
+  'system.memory.utilization': 'system.memory.usage',
+  'system.paging.utilization': 'system.paging.usage',
+};
 
 let machine = '';
 let charts = [];
@@ -19,6 +25,7 @@ let known = new Map();
 let asked = null;
 let askedAt = 0;
 let waiting = 0;
+let trouble = false;
 const hooked = new WeakSet();
 
 export function showSpans(all, id) {
@@ -30,10 +37,11 @@ export function showSpans(all, id) {
 }
 
 function soon() {
-  waiting ||= setTimeout(() => {
+  const pause = trouble ? PAUSE_AFTER_TROUBLE : PAUSE;
+  waiting ||= setTimeout(async () => {
     waiting = 0;
-    load().catch(() => {});
-  }, PAUSE);
+    trouble = await load().then(() => false, () => true);
+  }, pause);
 }
 
 async function load() {
@@ -43,10 +51,13 @@ async function load() {
   const beside = (max - min) * BESIDE;
   const [from, to] = [(min - beside) * 1000, (max + beside) * 1000];
   askedAt = performance.now();
-  const params = { machine, start: Math.round(from), end: Math.round(to) };
+  const params = { machine, start: Math.round(from), end: Math.round(to), limit: 1000 };
   const { incidents } = await json(url('api/v1/alerts/history', params));
   [asked, known] = [[from, to], new Map()];
-  for (const one of incidents) known.set(one.metric, [...(known.get(one.metric) ?? []), one]);
+  for (const one of incidents) {
+    const metric = DRAWN_AS[one.metric] ?? one.metric;
+    known.set(metric, [...(known.get(metric) ?? []), one]);
+  }
   for (const chart of charts) chart.plot?.redraw(false);
 }
 

@@ -13,11 +13,11 @@ use super::alerts::available;
 use super::{ApiError, Params, now_ms};
 use crate::format;
 use crate::gateway::Shared;
-use crate::view::{Measure, millis};
+use crate::view::{Measure, level_name, millis};
 
 const MONTH_MS: i64 = 30 * 24 * 3600 * 1000;
-/// The most that the alert service gives at once.
-const LIMIT_MAX: u32 = 1_000;
+/// As many as the alert service gives when it is not told how many.
+const LIMIT: u32 = 100;
 
 #[derive(Serialize)]
 pub(crate) struct History {
@@ -43,7 +43,7 @@ struct IncidentJson {
     level: &'static str,
     started: String,
     started_ms: i64,
-    /// Absent while it goes on.
+    /// `null` while it goes on.
     resolved: Option<String>,
     resolved_ms: Option<i64>,
     peak: Option<f64>,
@@ -55,8 +55,8 @@ struct IncidentJson {
     comment: String,
 }
 
-/// `machine` (an id, a name or the beginning of an id), `rule` (an id), `start` and `end` (30 days ago and now when absent), `limit`. Newest first; also
-/// those that began before `start` and were not over by then.
+/// `machine` (an id, a name or the beginning of an id), `rule` (an id), `start` and `end` (30 days ago and now
+/// when absent), `limit`. Newest first; also those that began before `start` and were not over by then.
 pub(crate) async fn incidents(
     State(shared): State<Shared>,
     params: Params,
@@ -68,7 +68,7 @@ pub(crate) async fn incidents(
     if start >= end {
         return Err(ApiError::invalid("start", "start: expected a time before end"));
     }
-    let limit = params.number("limit")?.unwrap_or(LIMIT_MAX);
+    let limit = params.number("limit")?.filter(|&limit| limit > 0).unwrap_or(LIMIT);
     let machine_id = match params.text("machine") {
         None => String::new(),
         // The alerts of a machine that was removed stay.
@@ -118,10 +118,7 @@ impl IncidentJson {
         let resolved_ms = millis(incident.resolved.as_ref());
         let acknowledged = incident.acknowledged.clone().unwrap_or_default();
         Some(Self {
-            level: match incident.level() {
-                v1::AlertLevel::Critical => "critical",
-                v1::AlertLevel::Warning | v1::AlertLevel::Unspecified => "warning",
-            },
+            level: level_name(incident.level()),
             started: format::rfc3339(started_ms),
             started_ms,
             resolved: resolved_ms.map(format::rfc3339),
@@ -147,6 +144,22 @@ impl IncidentJson {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_incident_says_how_bad_it_was_and_whether_it_goes_on() {
+        let incident = v1::Incident {
+            level: v1::AlertLevel::Critical.into(),
+            started: Some(timestamp_to_proto(UnixMillis(1_700_000_000_000))),
+            peak: Some(0.97),
+            ..v1::Incident::default()
+        };
+        let json = serde_json::to_value(IncidentJson::new(Measure::Ratio, incident)).expect("JSON");
+        assert_eq!((&json["level"], &json["peak"]), (&"critical".into(), &0.97.into()));
+        assert_eq!((&json["peak_text"], &json["resolved"]), (&"97 %".into(), &().into()));
+        assert!(
+            json["started"].as_str().is_some_and(|text| text.starts_with("2023-11-14T22:13:20"))
+        );
+    }
 
     #[test]
     fn what_goes_on_or_was_not_over_before_the_range_is_part_of_it() {

@@ -13,7 +13,7 @@ use super::page::html;
 use crate::api::now_ms;
 use crate::format;
 use crate::gateway::Shared;
-use crate::view::{Measure, When, millis};
+use crate::view::{Measure, When, level_name, millis};
 
 mod act;
 mod channel;
@@ -204,13 +204,13 @@ fn active_line(alert: v1::ActiveAlert, now: i64) -> Active {
     };
     Active {
         phase,
-        level: level_word(alert.level()),
+        level: level_name(alert.level()),
         since: millis(alert.since.as_ref()).map(|ms| When::new(now, ms)),
         acknowledged: alert.acknowledged.map_or(String::new(), |a| a.author),
         silenced: !alert.silenced_by.is_empty(),
         id: alert.id,
+        host_name: named(alert.host_name, &alert.machine_id),
         machine_id: alert.machine_id,
-        host_name: alert.host_name,
         rule: alert.rule_name,
         summary: alert.summary,
         runbook_url: alert.runbook_url,
@@ -228,7 +228,7 @@ impl Line {
             (None, _) => String::new(),
         };
         Self {
-            level: level_word(incident.level()),
+            level: level_name(incident.level()),
             started: started.map(|ms| When::new(now, ms)),
             ended: resolved.map(|ms| When::new(now, ms)),
             lasted,
@@ -240,20 +240,17 @@ impl Line {
                 _ => "",
             },
             peak: incident.peak.map_or(String::new(), |peak| measure.say(peak)),
+            host_name: named(incident.host_name, &incident.machine_id),
             machine_id: incident.machine_id,
-            host_name: incident.host_name,
             rule: incident.rule_name,
             summary: incident.summary,
         }
     }
 }
 
-fn level_word(level: v1::AlertLevel) -> &'static str {
-    match level {
-        v1::AlertLevel::Warning => "warning",
-        v1::AlertLevel::Critical => "critical",
-        v1::AlertLevel::Unspecified => "",
-    }
+/// A machine that had not yet said its name when it had an alert goes by the beginning of its id.
+fn named(host_name: String, machine_id: &str) -> String {
+    if host_name.is_empty() { machine_id.chars().take(8).collect() } else { host_name }
 }
 
 fn again(recurrence: &v1::Recurrence) -> &'static str {
@@ -317,6 +314,15 @@ mod tests {
         assert_eq!((line.lasted.as_str(), line.peak.as_str()), ("12 min 30 s", "93 %"));
         assert_eq!(line.cause, "values ceased");
         assert_eq!(line.ended.map(|when| when.ms), Some(1_750_000));
+        assert_eq!(
+            Line::new(
+                Measure::Number,
+                v1::Incident { machine_id: "0123456789".to_owned(), ..incident(None) },
+                0
+            )
+            .host_name,
+            "01234567"
+        );
         let line = Line::new(Measure::Number, incident(None), 1_060_000);
         assert_eq!((line.lasted.as_str(), line.peak.as_str()), ("1 min so far", "0.93"));
         assert!(line.ended.is_none());

@@ -21,6 +21,15 @@ pub(crate) struct AlertJson {
     silenced: bool,
 }
 
+/// Empty where there is none yet.
+pub(crate) fn level_name(level: v1::AlertLevel) -> &'static str {
+    match level {
+        v1::AlertLevel::Critical => "critical",
+        v1::AlertLevel::Warning => "warning",
+        v1::AlertLevel::Unspecified => "",
+    }
+}
+
 impl AlertJson {
     /// Whether nothing but the words, and the value in them, is different.
     pub(crate) fn is_but_for_its_summary(&self, other: &Self) -> bool {
@@ -37,11 +46,7 @@ impl From<v1::ActiveAlert> for AlertJson {
                 v1::AlertPhase::Unknown => "unknown",
                 v1::AlertPhase::Resolved | v1::AlertPhase::Unspecified => "resolved",
             },
-            level: match alert.level() {
-                v1::AlertLevel::Critical => "critical",
-                v1::AlertLevel::Warning => "warning",
-                v1::AlertLevel::Unspecified => "",
-            },
+            level: level_name(alert.level()),
             since: millis(alert.since.as_ref()).map(format::rfc3339),
             acknowledged_by: alert.acknowledged.map_or(String::new(), |a| a.author),
             silenced: !alert.silenced_by.is_empty(),

@@ -105,7 +105,7 @@ impl Measure {
         let text = text.trim();
         let found = match self {
             Self::Ratio => match text.strip_suffix('%') {
-                Some(percent) => number(percent).and_then(|percent| shifted(percent, -2)),
+                Some(percent) => of_percent(percent),
                 // 80 may stand for 80 % or for eighty times all of it: nobody should have to guess.
                 None => number(text).filter(|share| share.abs() <= 1.0),
             },
@@ -116,7 +116,11 @@ impl Measure {
                 Some(span.get().as_secs_f64())
             }),
             Self::Celsius => number(text.strip_suffix("°C").unwrap_or(text)),
-            Self::Number => number(text),
+            // Of what programs push nobody knows whether it is a share.
+            Self::Number => match text.strip_suffix('%') {
+                Some(percent) => of_percent(percent),
+                None => number(text),
+            },
             Self::NumberRate => number(text.strip_suffix("/s").unwrap_or(text)),
             Self::Deviations => number(text.strip_suffix('σ').unwrap_or(text)),
         };
@@ -148,6 +152,10 @@ fn number(text: &str) -> Option<f64> {
     // "inf" and "nan" are numbers to the language, but to nobody who sets a threshold.
     let value: f64 = text.trim().parse().ok()?;
     value.is_finite().then_some(value)
+}
+
+fn of_percent(text: &str) -> Option<f64> {
+    number(text).and_then(|percent| shifted(percent, -2))
 }
 
 /// The decimal point moved as on paper: 33.3 becomes 0.333, not 0.33299999999999996.
@@ -223,6 +231,7 @@ mod tests {
         check(Measure::Celsius, "75 °C", 75.0);
         check(Measure::Deviations, "3 σ", 3.0);
         check(Measure::Number, "-4", -4.0);
+        check(Measure::Number, "80 %", 0.8);
     }
 
     #[test]
@@ -235,7 +244,7 @@ mod tests {
         check(Measure::Ratio, "lots");
         check(Measure::Ratio, "inf");
         check(Measure::Bytes, "5 parsecs");
-        check(Measure::Number, "80 %");
+        check(Measure::Number, "80 GiB");
         check(Measure::Seconds, "soon");
     }
 

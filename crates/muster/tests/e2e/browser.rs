@@ -226,6 +226,9 @@ async fn the_pages_are_live() {
         "/".to_owned(),
         format!("/machines/{}", machine.id),
         "/add".to_owned(),
+        "/alerts".to_owned(),
+        "/alerts/new?from=cpu".to_owned(),
+        "/alerts/channels/new?kind=email".to_owned(),
         "/about/health".to_owned(),
     ] {
         browser.driver.goto(format!("{fleet}{page}")).await.expect("a page");

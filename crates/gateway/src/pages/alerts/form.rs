@@ -23,10 +23,12 @@ pub(crate) struct RuleForm {
     pub(super) name: String,
     /// `on` or `off`; as it was when empty.
     pub(super) state: String,
-    /// Of what: a value, or `offline`.
+    /// `threshold`, `offline` or `log`.
     pub(super) kind: String,
     /// How bad that is: `warning` or `critical`.
     pub(super) offline_level: String,
+    pub(super) query: String,
+    pub(super) log_window: String,
     pub(super) metric: String,
     pub(super) labels: String,
     pub(super) machines: String,
@@ -80,6 +82,11 @@ pub(super) const PATHS: &Paths = &[
     ("disabled", "state"),
     ("condition", "kind"),
     ("offline.level", "offline_level"),
+    ("log.query", "query"),
+    ("log.window", "log_window"),
+    ("log.warning", "warning"),
+    ("log.critical", "critical"),
+    ("log.recover", "recover"),
     ("threshold.metric", "metric"),
     ("threshold.labels", "labels"),
     ("threshold.divide_by", "divide_by"),
@@ -128,6 +135,7 @@ impl RuleForm {
         match &rule.condition {
             Some(Condition::Threshold(threshold)) => form.set_threshold(threshold),
             Some(Condition::Offline(offline)) => form.set_offline(offline.level()),
+            Some(Condition::Log(log)) => form.set_log(log),
             None => form.set_offline(v1::AlertLevel::Unspecified),
         }
         form
@@ -137,6 +145,15 @@ impl RuleForm {
         "offline".clone_into(&mut self.kind);
         let warning = level == v1::AlertLevel::Warning;
         if warning { "warning" } else { "critical" }.clone_into(&mut self.offline_level);
+    }
+
+    fn set_log(&mut self, log: &v1::LogCondition) {
+        let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+        "log".clone_into(&mut self.kind);
+        self.query.clone_from(&log.query);
+        self.log_window = span_to_text(log.window.as_ref());
+        (self.warning, self.critical) = (number(log.warning), number(log.critical));
+        self.recover = number(log.recover);
     }
 
     fn set_threshold(&mut self, threshold: &v1::ThresholdCondition) {
@@ -168,20 +185,34 @@ impl RuleForm {
         self.recover = number(threshold.recover);
     }
 
-    pub(super) fn is_offline(&self) -> bool {
-        self.kind == "offline"
-    }
-
     /// In one line: `system.cpu.utilization, mean over 5m, above 80 %`.
     pub(super) fn words(&self) -> String {
-        let mut words = match self.is_offline() {
-            true => "a machine is offline".to_owned(),
-            false => self.threshold_words(),
+        let mut words = match self.kind.as_str() {
+            "offline" => "a machine is offline".to_owned(),
+            "log" => self.log_words(),
+            _ => self.threshold_words(),
         };
         if !self.for_.is_empty() {
             words.push_str(&format!(", for {}", self.for_));
         }
         words
+    }
+
+    fn log_words(&self) -> String {
+        let mut words = format!("logs: {}", self.query);
+        if let Some(limits) = self.limits() {
+            words.push_str(&format!(", above {limits}"));
+        }
+        if !self.log_window.is_empty() {
+            words.push_str(&format!(" in {}", self.log_window));
+        }
+        words
+    }
+
+    fn limits(&self) -> Option<String> {
+        let limits = [&self.warning, &self.critical].map(String::as_str);
+        let limits: Vec<_> = limits.into_iter().filter(|limit| !limit.is_empty()).collect();
+        (!limits.is_empty()).then(|| limits.join(" and "))
     }
 
     fn threshold_words(&self) -> String {
@@ -202,14 +233,17 @@ impl RuleForm {
         if !self.forecast.is_empty() {
             words.push_str(&format!(", {} ahead", self.forecast));
         }
-        let limits = [&self.warning, &self.critical].map(String::as_str);
-        let limits: Vec<_> = limits.into_iter().filter(|limit| !limit.is_empty()).collect();
-        words.push_str(&format!(", {} {}", self.side, limits.join(" and ")));
+        if let Some(limits) = self.limits() {
+            words.push_str(&format!(", {} {limits}", self.side));
+        }
         words
     }
 
     /// What its thresholds are in.
     pub(super) fn measure(&self) -> Measure {
+        if self.kind == "log" {
+            return Measure::Number;
+        }
         Measure::of(&v1::ThresholdCondition {
             metric: self.metric.trim().to_owned(),
             divide_by: self.divide_by.trim().to_owned(),
@@ -227,8 +261,8 @@ impl RuleForm {
     /// that cannot be read is told at once.
     pub(super) fn to_rule(&self, before: v1::AlertRule) -> Result<v1::AlertRule, Problems> {
         let mut problems = Problems::default();
-        let condition = match self.is_offline() {
-            true => {
+        let condition = match self.kind.as_str() {
+            "offline" => {
                 let warning = self.offline_level == "warning";
                 let level = match warning {
                     true => v1::AlertLevel::Warning,
@@ -236,7 +270,8 @@ impl RuleForm {
                 };
                 Condition::Offline(v1::OfflineCondition { level: level.into() })
             }
-            false => Condition::Threshold(self.threshold(&mut problems)),
+            "log" => Condition::Log(self.log(&mut problems)),
+            _ => Condition::Threshold(self.threshold(&mut problems)),
         };
         let no_data = NO_DATA.iter().find(|(value, _, _)| *value == self.no_data);
         let rule = v1::AlertRule {
@@ -263,15 +298,25 @@ impl RuleForm {
         if problems.is_empty() { Ok(rule) } else { Err(problems) }
     }
 
-    fn threshold(&self, problems: &mut Problems) -> v1::ThresholdCondition {
+    fn log(&self, problems: &mut Problems) -> v1::LogCondition {
+        let [warning, critical, recover] = self.read_limits(problems);
+        let window = problems.or_note("log_window", span(&self.log_window));
+        let query = self.query.trim().to_owned();
+        v1::LogCondition { query, window, warning, critical, recover }
+    }
+
+    fn read_limits(&self, problems: &mut Problems) -> [Option<f64>; 3] {
         let measure = self.measure();
-        let mut limit = |field: &'static str, text: &str| {
+        let limits =
+            [("warning", &self.warning), ("critical", &self.critical), ("recover", &self.recover)];
+        limits.map(|(field, text)| {
             let read = (!text.trim().is_empty()).then(|| measure.read(text)).transpose();
             problems.or_note(field, read)
-        };
-        let (warning, critical) =
-            (limit("warning", &self.warning), limit("critical", &self.critical));
-        let recover = limit("recover", &self.recover);
+        })
+    }
+
+    fn threshold(&self, problems: &mut Problems) -> v1::ThresholdCondition {
+        let [warning, critical, recover] = self.read_limits(problems);
         let by_values = self.over == "values";
         let window = match by_values {
             true => None,
@@ -389,6 +434,14 @@ mod tests {
             t.forecast = Some(duration_from_ms(14_400_000));
         });
         check(forecast, &format!("{of}, forecast over 5m, 4h ahead, above 80 %, for 1m"));
+        let log = v1::LogCondition {
+            query: "level:>=error \"connection refused\"".into(),
+            window: Some(duration_from_ms(300_000)),
+            warning: Some(5.0),
+            ..Default::default()
+        };
+        let words = "logs: level:>=error \"connection refused\", above 5 in 5m, for 1m";
+        check(v1::AlertRule { condition: Some(Condition::Log(log)), ..rule() }, words);
         for level in [1, 2] {
             let condition = Some(Condition::Offline(v1::OfflineCondition { level }));
             check(v1::AlertRule { condition, ..rule() }, "a machine is offline, for 1m");

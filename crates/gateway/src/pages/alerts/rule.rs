@@ -45,7 +45,7 @@ struct RulePage {
 #[derive(Template)]
 #[template(path = "alerts/hint.html")]
 struct Hint {
-    about: &'static str,
+    about: String,
     example: &'static str,
 }
 
@@ -67,7 +67,14 @@ struct Around {
 impl Hint {
     fn of(form: &RuleForm) -> Self {
         let known = model::metric::ALL.iter().find(|known| known.name == form.metric.trim());
-        Self { about: known.map_or("", |known| known.help), example: form.measure().example() }
+        let about = match form.kind.as_str() {
+            "log" => {
+                "Events that the query finds are counted, for each machine and service.".into()
+            }
+            // Names stand in backquotes there.
+            _ => known.map_or(String::new(), |known| known.help.replace('`', "")),
+        };
+        Self { about, example: form.measure().example() }
     }
 }
 

@@ -74,20 +74,20 @@ pub(super) fn starters() -> Vec<Starter> {
                 ..Default::default()
             },
         },
-        of_values(
-            "errors",
-            "Error rate",
-            v1::ThresholdCondition {
-                metric: metric::LOG_EVENTS.name.to_owned(),
-                labels: matchers("severity=error"),
-                signal: Signal::Rate.into(),
-                window: minutes(5),
-                warning: Some(1.0),
-                critical: Some(10.0),
-                recover: Some(0.5),
+        Starter {
+            key: "errors",
+            title: "Error rate",
+            rule: v1::AlertRule {
+                condition: Some(Condition::Log(v1::LogCondition {
+                    query: "level:>=error".to_owned(),
+                    window: minutes(5),
+                    warning: Some(20.0),
+                    critical: Some(200.0),
+                    recover: Some(10.0),
+                })),
                 ..Default::default()
             },
-        ),
+        },
         of_values(
             "unusual",
             "Unusual CPU",
@@ -97,18 +97,6 @@ pub(super) fn starters() -> Vec<Starter> {
                 signal: Signal::Deviation.into(),
                 window_values: 100,
                 warning: Some(3.0),
-                ..Default::default()
-            },
-        ),
-        of_values(
-            "restarts",
-            "Container restarts",
-            v1::ThresholdCondition {
-                metric: metric::CONTAINER_RESTARTS.name.to_owned(),
-                signal: Signal::Increase.into(),
-                window: minutes(15),
-                warning: Some(0.0),
-                critical: Some(3.0),
                 ..Default::default()
             },
         ),
@@ -124,10 +112,9 @@ pub(super) fn starters() -> Vec<Starter> {
             "offline" => (1, "{{ machine.name }} went silent"),
             "errors" => (
                 0,
-                "{{ machine.name }}: {{ labels.service.name }} logs {{ value }} errors a second",
+                "{{ machine.name }}: {{ labels.service.name }} logged {{ value }} errors in five minutes",
             ),
-            "unusual" => (1, "{{ machine.name }}: the CPU is {{ value }} deviations off"),
-            _ => (0, "{{ machine.name }}: {{ labels.container.name }} was started again"),
+            _ => (1, "{{ machine.name }}: the CPU is {{ value }} deviations off"),
         };
         starter.title.clone_into(&mut starter.rule.name);
         summary.clone_into(&mut starter.rule.summary);

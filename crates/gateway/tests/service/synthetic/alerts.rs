@@ -6,7 +6,7 @@ use proto::v1;
 use proto::v1::alert_service_server::AlertService;
 use tonic::{Request, Response, Status};
 
-use super::{Answer, Synthetic};
+use super::{Answer, Streamed, Synthetic};
 
 impl Synthetic {
     /// From now on this is wrong, and nothing else; before the first time there is no alert service.
@@ -84,6 +84,15 @@ impl AlertService for Synthetic {
         &self,
         _: Request<v1::RetryDeadNoticeRequest>,
     ) -> Answer<v1::RetryDeadNoticeResponse> {
+        Err(absent())
+    }
+
+    type FollowProbeStream = Streamed<v1::FollowProbeResponse>;
+
+    async fn follow_probe(
+        &self,
+        _: Request<v1::FollowProbeRequest>,
+    ) -> Answer<Self::FollowProbeStream> {
         Err(absent())
     }
 }
