@@ -16,12 +16,12 @@ mod server;
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
-/// About 200 bytes, as web services write them.
-fn line(number: u64) -> String {
+/// About 200 bytes, as web services write them now: a time of long ago would be kept beside that of its reading.
+fn line(number: u64, minute: &str) -> String {
     let (user, ms, bytes) = (number % 50_021, number % 397, number % 100_003);
     let second = number / 1_000 % 60;
     format!(
-        "2026-11-20T20:59:{second:02}.{:03}Z INFO http.server GET /api/v2/orders/{user}/details?page={}&size=50 status=200 duration={ms}ms bytes={bytes} agent=\"muster-bench/1.0 (linux; x86_64)\" remote=192.168.1.{} n={number}\n",
+        "{minute}:{second:02}.{:03}Z INFO http.server GET /api/v2/orders/{user}/details?page={}&size=50 status=200 duration={ms}ms bytes={bytes} agent=\"muster-bench/1.0 (linux; x86_64)\" remote=192.168.1.{} n={number}\n",
         number % 1_000,
         number % 40,
         number % 250,
@@ -43,8 +43,9 @@ async fn main() {
     let log = dir.path().join("app.log");
     let mut file = BufWriter::new(std::fs::File::create(&log).expect("created"));
     let (mut bytes, mut lines) = (0u64, 0u64);
+    let minute = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M").to_string();
     while bytes < bytes_wanted {
-        let line = line(lines);
+        let line = line(lines, &minute);
         file.write_all(line.as_bytes()).expect("written");
         bytes += line.len() as u64;
         lines += 1;

@@ -32,7 +32,6 @@ mod join;
 mod journald;
 mod limit;
 mod lines;
-mod mask;
 mod outbox;
 mod parse;
 mod planner;

@@ -4,14 +4,11 @@
 //! command line with one `***` too many is still readable.
 
 use model::limits::COMMAND_LINE_BYTES_MAX;
+use model::secrets::{MASK, is_secret_name, looks_like_token};
 
 mod words;
 
 use words::{Short, program_options};
-pub(crate) use words::{is_secret_name, looks_like_token};
-
-/// What stands in place of a secret.
-pub(crate) const MASK: &str = "***";
 
 /// A command line as `/proc/<pid>/cmdline` has it (arguments end with NUL) as text: without secrets,
 /// bytes that are no text replaced, at most 1 KiB, cut between characters.

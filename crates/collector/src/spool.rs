@@ -18,10 +18,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{
-    Gap, GapReason, Item, Layout, LayoutId, Payload, Seq, SeqRange, SeqRanges, SpoolEpoch,
-    UnixMillis,
+    Gap, GapReason, Layout, LayoutId, Payload, Seq, SeqRange, SeqRanges, SpoolEpoch, UnixMillis,
 };
-use prost::Message as _;
+use proto::convert::Unnumbered;
 
 use crate::CollectorStats;
 
@@ -54,8 +53,6 @@ pub(crate) use sync::{SyncJob, Synced};
 const RECYCLED_BYTES_MIN: u64 = 256 * 1024;
 /// Room for the heads of a record and of its segment.
 const RECORD_ROOM: u64 = 128;
-/// Room for the number of an item in its message.
-const SEQ_BYTES_MAX: usize = 11;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -173,9 +170,9 @@ impl Spool {
             Payload::Logs(_) => RecordKind::Logs,
             Payload::Processes(_) | Payload::Event(_) => RecordKind::Other,
         };
-        let mut message = proto::convert::item_to_proto(&Item { seq: 0, payload });
+        let message = Unnumbered::new(payload);
         let encoded_bookmarks = bookmarks::encode(bookmarks);
-        let bytes = message.encoded_len() + SEQ_BYTES_MAX + encoded_bookmarks.len();
+        let bytes = message.bytes_max() + encoded_bookmarks.len();
         let layout = match kind {
             RecordKind::Frame(id) => Some((id, self.layouts.get(id))),
             _ => None,
@@ -212,8 +209,7 @@ impl Spool {
             return None;
         }
         self.latest_time = time;
-        message.seq = seq;
-        let body = Bytes::from(message.encode_to_vec());
+        let body = message.numbered(seq);
         let record = Record { seq, time, kind, body, bookmarks: encoded_bookmarks };
         self.write(record.clone());
         self.refresh_stats();

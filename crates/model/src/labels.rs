@@ -1,14 +1,16 @@
 //! Label sets: small, sorted, without duplicates.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::limits;
 
 /// Key–value pairs, sorted by key, each key once. Two equal sets compare and hash equal.
 ///
-/// A value that is empty means the same as no label at all, as in Prometheus, and is left out.
+/// A value that is empty means the same as no label at all, as in Prometheus, and is left out. Clones share their
+/// pairs: a log event has those of its file.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
 
 /// Why a label set was refused. Fits after "failed to read labels:".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,6 +13,7 @@ pub mod log_query;
 pub mod metric;
 pub mod probe;
 pub mod pushed;
+pub mod secrets;
 pub mod template;
 pub mod words;
 

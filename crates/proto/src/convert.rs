@@ -6,6 +6,7 @@ mod machine;
 mod metric;
 mod process;
 mod time;
+mod unnumbered;
 
 pub use collector::{
     event_from_proto, event_to_proto, frame_from_proto, frame_to_proto, gap_from_proto,
@@ -19,6 +20,7 @@ pub use machine::{
 pub use metric::{kind_from_proto, kind_to_proto, matcher_from_proto, series_to_proto};
 pub use process::{process_to_proto, report_from_proto, report_to_proto};
 pub use time::{duration_from_ms, duration_to_ms, timestamp_from_proto, timestamp_to_proto};
+pub use unnumbered::Unnumbered;
 
 /// A field that breaks the contract. Reads `layout.series[3].labels: label name is empty`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

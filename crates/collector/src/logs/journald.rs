@@ -193,7 +193,7 @@ impl Journald {
                     None => {
                         let known = Known { source: SOURCE, ..Known::default() };
                         let text = String::from_utf8_lossy(line.text);
-                        events.push(parser.event(&text, line.cut, &known, now));
+                        events.push(parser.event(text, line.cut, &known, now));
                     }
                 }
             });
@@ -252,6 +252,7 @@ fn entry(line: &[u8], parser: &Parser, now: UnixMillis) -> Option<Entry> {
         severity: level.and_then(severity::from_syslog).unwrap_or_default(),
         attributes: ATTRIBUTES.into_iter().filter_map(attribute).collect(),
         source: "journald",
+        ..Known::default()
     };
     let event = parser.event(message.trim_end(), false, &known, now);
     Some(Entry { event, time: time.unwrap_or(now), cursor })

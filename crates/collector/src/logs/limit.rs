@@ -188,7 +188,7 @@ impl Limits {
 /// The line that tells what was dropped of a source.
 pub(super) fn notice(known: &Known, dropped: u64, why: &str, now: UnixMillis) -> LogEvent {
     let number = ("muster.log.dropped".to_owned(), dropped.to_string());
-    let attributes = known.attributes.iter().cloned().chain([number]);
+    let attributes = known.attributes().into_iter().chain([number]);
     let service = known.service.clone().unwrap_or_else(|| known.service_otherwise.clone());
     let events = if dropped == 1 { "log event was" } else { "log events were" };
     LogEvent {

@@ -6,9 +6,8 @@
 use std::borrow::Cow;
 
 use jiff::tz::TimeZone;
+use model::secrets::mask;
 use model::{Labels, LogEvent, Severity, UnixMillis, limits};
-
-use super::mask::mask;
 
 pub(crate) mod fields;
 pub(crate) mod severity;
@@ -26,9 +25,21 @@ pub(super) struct Known {
     pub(super) service_otherwise: String,
     pub(super) time: Option<UnixMillis>,
     pub(super) severity: Severity,
+    /// Of all events of the source.
+    pub(super) attributes_always: Labels,
+    /// Of this one besides.
     pub(super) attributes: Vec<(String, String)>,
     /// "file", "journald", …
     pub(super) source: &'static str,
+}
+
+impl Known {
+    /// Whatever the source knows, to add more.
+    pub(super) fn attributes(&self) -> Vec<(String, String)> {
+        let always = self.attributes_always.iter();
+        let always = always.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        always.chain(self.attributes.iter().cloned()).collect()
+    }
 }
 
 /// What holds for every event.
@@ -41,6 +52,7 @@ pub(super) struct Parser {
 struct Found {
     body: Option<String>,
     time: Option<UnixMillis>,
+    /// As it was written, unless the text begins with it.
     time_text: Option<String>,
     severity: Option<Severity>,
     service: Option<String>,
@@ -55,7 +67,13 @@ impl Parser {
         Self { zone }
     }
 
-    pub(super) fn event(&self, text: &str, cut: bool, known: &Known, now: UnixMillis) -> LogEvent {
+    pub(super) fn event<'a>(
+        &self,
+        text: impl Into<Cow<'a, str>>,
+        cut: bool,
+        known: &Known,
+        now: UnixMillis,
+    ) -> LogEvent {
         let text = safe(text);
         let mut found = self.structured(&text, now).unwrap_or_default();
         if found.body.is_none() && found.attributes.is_empty() {
@@ -77,47 +95,42 @@ impl Parser {
         known: &Known,
         now: UnixMillis,
     ) -> LogEvent {
-        let mut attributes = known.attributes.clone();
-        for (name, value) in std::mem::take(&mut found.attributes) {
-            let fits = attributes.len() + 1 < ATTRIBUTES_MAX
-                && is_label_name(&name)
-                && value.len() <= limits::LABEL_VALUE_BYTES_MAX
-                && attributes.iter().all(|(known, _)| *known != name);
-            if fits {
-                attributes.push((name, value));
-            } else {
-                found.is_partial = true;
-            }
-        }
         let said = found.time.or(known.time);
         let time = said.filter(|time| time::is_plausible(*time, now)).unwrap_or(now);
-        if let Some(said) = said
-            && said != time
-        {
-            // A clock that is years off, or a line that waited too long: kept, beside when it was read.
-            let text = found.time_text.unwrap_or_else(|| said.0.to_string());
-            attributes.retain(|(name, _)| name != "log.time");
-            attributes.push(("log.time".to_owned(), text));
-        }
-        let body = match found.body {
-            Some(body) if !found.is_partial => Cow::Owned(body),
-            _ => text,
+        // A clock that is years off, or a line that waited too long: kept, beside when it was read.
+        let log_time = said.filter(|said| *said != time).map(|said| match found.time_text.take() {
+            Some(text) => text,
+            None if found.time.is_some() => head(&text, 40).to_owned(),
+            None => said.0.to_string(),
+        });
+        let nothing_more =
+            found.attributes.is_empty() && known.attributes.is_empty() && log_time.is_none();
+        let attributes = match nothing_more {
+            true => known.attributes_always.clone(),
+            false => attributes(known, &mut found, log_time),
         };
-        let end = body.floor_char_boundary(limits::LOG_BODY_BYTES_MAX);
         let severity = match known.severity {
             Severity::UNKNOWN => found.severity.unwrap_or_default(),
             // Everything on a unit's output is "info" to the journal: the line itself knows better.
             known => found.severity.unwrap_or(known),
         };
-        let service = known.service.clone().or(found.service);
-        let service = service.unwrap_or_else(|| known.service_otherwise.clone());
+        let service = known.service.as_ref().or(found.service.as_ref());
+        let service = service.unwrap_or(&known.service_otherwise);
+        let service = head(service, limits::LABEL_VALUE_BYTES_MAX).to_owned();
+        let mut body = match found.body {
+            Some(body) if !found.is_partial => body,
+            _ => text.into_owned(),
+        };
+        let end = body.floor_char_boundary(limits::LOG_BODY_BYTES_MAX);
+        let body_truncated = cut || end < body.len();
+        body.truncate(end);
         LogEvent {
             time,
             severity,
-            service: head(&service, limits::LABEL_VALUE_BYTES_MAX).to_owned(),
-            body_truncated: cut || end < body.len(),
-            body: head(&body, limits::LOG_BODY_BYTES_MAX).to_owned(),
-            attributes: Labels::new(attributes).unwrap_or_default(),
+            service,
+            body_truncated,
+            body,
+            attributes,
             source: known.source.to_owned(),
         }
     }
@@ -183,9 +196,6 @@ impl Parser {
             found.time = time::from_line(text, now, &self.zone);
             found.severity = severity::from_line(text).or_else(|| klog_severity(text));
         }
-        if found.time.is_some() {
-            found.time_text = Some(head(text, 40).to_owned());
-        }
         found
     }
 
@@ -212,6 +222,9 @@ impl Parser {
         text: &'a str,
         now: UnixMillis,
     ) -> Option<(UnixMillis, &'a str, &'a str)> {
+        // What must follow the time is sooner looked for than a time is read.
+        let ends_a_tag = |at: usize| text.as_bytes().get(at + 1).is_none_or(|b| *b == b' ');
+        memchr::memchr_iter(b':', text.as_bytes()).find(|at| ends_a_tag(*at))?;
         let (time, rest) = self.syslog_time(text, now)?;
         let (host, rest) = rest.trim_start().split_once(' ')?;
         let (tag, message) =
@@ -223,6 +236,27 @@ impl Parser {
         let is_level = [host, program].iter().any(|word| severity::from_word(word).is_some());
         (is_name && !is_level).then_some((time, program, message))
     }
+}
+
+/// What the source knows and what was found, as far as it fits.
+fn attributes(known: &Known, found: &mut Found, log_time: Option<String>) -> Labels {
+    let mut attributes = known.attributes();
+    for (name, value) in std::mem::take(&mut found.attributes) {
+        let fits = attributes.len() + 1 < ATTRIBUTES_MAX
+            && is_label_name(&name)
+            && value.len() <= limits::LABEL_VALUE_BYTES_MAX
+            && attributes.iter().all(|(known, _)| *known != name);
+        if fits {
+            attributes.push((name, value));
+        } else {
+            found.is_partial = true;
+        }
+    }
+    if let Some(text) = log_time {
+        attributes.retain(|(name, _)| name != "log.time");
+        attributes.push(("log.time".to_owned(), text));
+    }
+    Labels::new(attributes).unwrap_or_default()
 }
 
 fn klog_severity(text: &str) -> Option<Severity> {
@@ -239,18 +273,26 @@ fn klog_severity(text: &str) -> Option<Severity> {
 }
 
 /// Without what could do anything to whoever shows it, and without secrets.
-pub(super) fn safe(text: &str) -> Cow<'_, str> {
-    match clean(text) {
-        Cow::Borrowed(text) => mask(text),
-        Cow::Owned(text) => Cow::Owned(mask(&text).into_owned()),
-    }
+pub(super) fn safe<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+    let text = text.into();
+    let masked = |text: &str| match mask(text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(masked) => Some(masked),
+    };
+    let changed = match clean(&text) {
+        Cow::Borrowed(text) => masked(text),
+        Cow::Owned(text) => masked(&text).or(Some(text)),
+    };
+    changed.map_or(text, Cow::Owned)
 }
 
 /// Without colours; other control characters, which could do things to a terminal or a database, as
 /// pictures of themselves.
 fn clean(text: &str) -> Cow<'_, str> {
     let is_control = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_bidi(c);
-    if !text.chars().any(is_control) {
+    // Without a way out in between, many bytes are looked at at once; most lines have nothing else.
+    let is_plain = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\t');
+    if text.bytes().fold(true, |all, b| all & is_plain(b)) || !text.chars().any(is_control) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());

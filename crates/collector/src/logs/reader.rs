@@ -193,7 +193,7 @@ impl Exit {
             return None;
         }
         self.known.time = time;
-        Some(parser.event(&joined.text, joined.cut, &self.known, now))
+        Some(parser.event(joined.text, joined.cut, &self.known, now))
     }
 }
 

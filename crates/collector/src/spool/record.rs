@@ -81,22 +81,22 @@ impl Record {
         self.body.len() + self.bookmarks.len()
     }
 
-    pub(crate) fn encode(&self, epoch: SpoolEpoch, out: &mut Vec<u8>) {
+    /// What stands in a segment before the body and the bookmarks.
+    pub(crate) fn head(&self, epoch: SpoolEpoch) -> [u8; HEAD_BYTES] {
         let (kind, layout) = self.kind.parts();
         let [a, b, c, _] = (self.bookmarks.len() as u32).to_le_bytes();
         let body_crc = crc32c::crc32c_append(crc32c::crc32c(&self.body), &self.bookmarks);
-        let start = out.len();
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&(self.length() as u32).to_le_bytes());
-        out.extend_from_slice(&self.seq.to_le_bytes());
-        out.extend_from_slice(&self.time.0.to_le_bytes());
-        out.extend_from_slice(&[kind, a, b, c]);
-        out.extend_from_slice(&body_crc.to_le_bytes());
-        out.extend_from_slice(&layout);
-        let crc = seeded_crc(epoch, &out[start..]);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(&self.body);
-        out.extend_from_slice(&self.bookmarks);
+        let mut head = [0; HEAD_BYTES];
+        head[..4].copy_from_slice(&MAGIC);
+        head[4..8].copy_from_slice(&(self.length() as u32).to_le_bytes());
+        head[8..16].copy_from_slice(&self.seq.to_le_bytes());
+        head[16..24].copy_from_slice(&self.time.0.to_le_bytes());
+        head[24..28].copy_from_slice(&[kind, a, b, c]);
+        head[28..32].copy_from_slice(&body_crc.to_le_bytes());
+        head[32..48].copy_from_slice(&layout);
+        let crc = seeded_crc(epoch, &head[..48]);
+        head[48..].copy_from_slice(&crc.to_le_bytes());
+        head
     }
 }
 
@@ -243,9 +243,8 @@ mod tests {
     }
 
     fn encoded(records: &[Record]) -> Vec<u8> {
-        let mut out = Vec::new();
-        records.iter().for_each(|r| r.encode(EPOCH, &mut out));
-        out
+        let parts = |r: &Record| [r.head(EPOCH).as_slice(), &r.body, &r.bookmarks].concat();
+        records.iter().flat_map(parts).collect()
     }
 
     fn found(bytes: Vec<u8>, epoch: SpoolEpoch) -> Vec<Seq> {

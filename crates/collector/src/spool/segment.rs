@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,7 +49,6 @@ pub(super) struct Active {
     items: Option<(SeqRange, (UnixMillis, UnixMillis))>,
     layouts: HashSet<LayoutId>,
     bytes: u64,
-    buffer: Vec<u8>,
 }
 
 impl Active {
@@ -71,24 +70,26 @@ impl Active {
             items: None,
             layouts: HashSet::new(),
             bytes: HEAD_BYTES,
-            buffer: Vec::new(),
         })
     }
 
     /// Appends with one write, so that a kill cannot come between a frame and its layout.
     pub(super) fn append(&mut self, record: &Record, layout: Option<&Record>) -> io::Result<()> {
-        self.buffer.clear();
-        for one in layout.into_iter().chain([record]) {
-            one.encode(self.epoch, &mut self.buffer);
+        let head = record.head(self.epoch);
+        let layout_head = layout.map(|layout| layout.head(self.epoch));
+        let mut parts: Vec<IoSlice<'_>> = Vec::with_capacity(6);
+        let before = layout_head.iter().zip(layout);
+        for (head, record) in before.chain([(&head, record)]) {
+            parts.extend([head.as_slice(), &record.body, &record.bookmarks].map(IoSlice::new));
         }
-        if let Err(error) = (&*self.file).write_all(&self.buffer) {
+        if let Err(error) = write_all(&self.file, &mut parts) {
             // What was written of it would be damage; if it cannot be cut off, reading steps over it.
             let end = self.bytes;
             let _ = self.file.set_len(end);
             let _ = (&*self.file).seek(SeekFrom::Start(end));
             return Err(error);
         }
-        self.bytes += self.buffer.len() as u64;
+        self.bytes += layout.map_or(0, Record::disk_bytes) + record.disk_bytes();
         if let Some(RecordKind::Layout(id)) = layout.map(|l| l.kind) {
             self.layouts.insert(id);
         }
@@ -99,10 +100,6 @@ impl Active {
                 (times.0.min(record.time), times.1.max(record.time)),
             ),
         });
-        // One long record must not keep its room for ever.
-        if self.buffer.capacity() > 256 * 1024 {
-            self.buffer = Vec::new();
-        }
         Ok(())
     }
 
@@ -131,6 +128,20 @@ impl Active {
         let (seqs, times) = self.items?;
         Some(Segment { path: self.path.clone(), seqs, times, bytes: self.bytes })
     }
+}
+
+fn write_all(mut file: &File, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Those that are empty in front are not there.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match file.write_vectored(parts) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut parts, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What the file of a segment begins with.

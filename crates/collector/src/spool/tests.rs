@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use model::{EventKind, Frame, Labels, MachineEvent, Series};
+use model::{EventKind, Frame, Item, Labels, MachineEvent, Series};
+use prost::Message as _;
 
 use super::*;
 

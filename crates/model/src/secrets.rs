@@ -1,15 +1,20 @@
-//! Takes secrets out of log lines before they leave the machine.
+//! Takes secrets out of texts: of log lines before they leave a machine, of events that programs push.
 //!
-//! As with command lines, what looks like a secret goes; the words are the same. Unlike there, a value
-//! ends with its word: the rest of a sentence is what people need to read.
+//! What looks like a secret goes, by the same words as in command lines. Unlike there, a value ends with its
+//! word: the rest of a sentence is what people need to read.
 
 use std::borrow::Cow;
 
-use crate::redact::{MASK, is_secret_name, looks_like_token};
+mod words;
+
+pub use words::{is_secret_name, looks_like_token};
+
+/// What stands in place of a secret.
+pub const MASK: &str = "***";
 
 /// `text` with `***` in place of secrets: `password=…`, `"token": "…"`, `Authorization: Bearer …`,
 /// `scheme://user:…@host`, and runs that look like tokens.
-pub(super) fn mask(text: &str) -> Cow<'_, str> {
+pub fn mask(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut out = String::new();
     // Everything before is in `out`.
@@ -26,7 +31,7 @@ pub(super) fn mask(text: &str) -> Cow<'_, str> {
         }
         let secret = match secret_after(text, start, at) {
             Some(secret) => Some(secret),
-            None if at - start >= 16 && looks_like_token(&text[start..at]) => Some((start, at)),
+            None if looks_like_token(&text[start..at]) => Some((start, at)),
             None => None,
         };
         if let Some((from, to)) = secret {
@@ -42,8 +47,28 @@ pub(super) fn mask(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The value of an attribute of this name: it may be secret by its name too.
+pub fn mask_value(name: &str, value: &str) -> String {
+    let pair = format!("{name}={value}");
+    let masked = mask(&pair);
+    let value = masked.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+    value.unwrap_or(MASK).to_owned()
+}
+
+/// By a table: it is asked for every byte that is logged.
+const IN_RUN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        let byte = b as u8;
+        table[b] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'~');
+        b += 1;
+    }
+    table
+};
+
 fn is_in_run(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'+' | b'~')
+    IN_RUN[usize::from(b)]
 }
 
 /// Where the secret lies that the run `start..end` announces.
@@ -181,6 +206,17 @@ mod tests {
         check("max_tokens=100 level=info", "max_tokens=100 level=info");
         check("password=", "password=");
         check("größe=1 passwort=ä password=ü!", "größe=1 passwort=ä password=***");
+    }
+
+    #[test]
+    fn a_value_may_be_secret_by_its_name() {
+        fn check(name: &str, value: &str, expected: &str) {
+            assert_eq!(mask_value(name, value), expected);
+        }
+        check("db.password", "hunter2", "***");
+        check("user", "bob", "bob");
+        check("url", "postgres://app:s3cret@db/x", "postgres://app:***@db/x");
+        check("header", "token=abc def", "token=*** def");
     }
 
     proptest! {
