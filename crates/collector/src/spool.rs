@@ -171,7 +171,7 @@ impl Spool {
             Payload::Processes(_) | Payload::Event(_) => RecordKind::Other,
         };
         let message = Unnumbered::new(payload);
-        let encoded_bookmarks = bookmarks::encode(bookmarks);
+        let encoded_bookmarks = self.bookmarks.encode(bookmarks);
         let bytes = message.bytes_max() + encoded_bookmarks.len();
         let layout = match kind {
             RecordKind::Frame(id) => Some((id, self.layouts.get(id))),

@@ -2,7 +2,8 @@
 //!
 //! A bookmark is kept in the record of the item that was read before it: after a kill both are there or
 //! neither, so nothing is read twice and nothing is left out. Before a segment goes, the bookmarks that
-//! it held are in a file of their own. That file lies beside the spool, not in it: it outlives a spool
+//! it held are in a file of their own. What is marked without an item goes with the next one: a source that
+//! was marked later than another never has its mark before it. That file lies beside the spool, not in it: it outlives a spool
 //! that is put aside.
 //!
 //! The file is not synced: a power cut may cost its latest state, and then what was read in the last
@@ -30,6 +31,8 @@ pub(super) struct Bookmarks {
     path: PathBuf,
     epoch: SpoolEpoch,
     places: BTreeMap<String, String>,
+    /// Marked without an item, and neither in the file nor in a record yet.
+    loose: Vec<Bookmark>,
     /// Number of the last item whose bookmarks are among them.
     through: Seq,
     is_stale: bool,
@@ -56,7 +59,7 @@ impl Bookmarks {
         };
         // Numbers of another epoch say nothing about items of this one.
         let through = if file.epoch == epoch.0 { file.through } else { 0 };
-        Self { path, epoch, places: file.places, through, is_stale: false }
+        Self { path, epoch, places: file.places, loose: Vec::new(), through, is_stale: false }
     }
 
     /// Takes over what was found in the record of item `seq`, unless the file had it already.
@@ -68,19 +71,41 @@ impl Bookmarks {
         }
     }
 
-    /// These were kept with item `seq`.
+    /// These were kept with item `seq`, and those that waited for one.
     pub(super) fn kept(&mut self, seq: Seq, bookmarks: &[Bookmark]) {
-        self.set(bookmarks);
+        self.take_in(bookmarks);
+        self.loose.clear();
         self.through = self.through.max(seq);
     }
 
+    /// Sets those for which there is no item.
     pub(super) fn set(&mut self, bookmarks: &[Bookmark]) {
+        self.take_in(bookmarks);
+        for bookmark in bookmarks {
+            self.loose.retain(|loose| loose.source != bookmark.source);
+            self.loose.push(bookmark.clone());
+        }
+    }
+
+    fn take_in(&mut self, bookmarks: &[Bookmark]) {
         for Bookmark { source, place } in bookmarks {
             match place {
                 Some(place) => drop(self.places.insert(source.clone(), place.clone())),
                 None => drop(self.places.remove(source)),
             }
             self.is_stale = true;
+        }
+    }
+
+    /// As they stand in the record of the next item, those before them that wait for one; empty when there are none.
+    pub(super) fn encode(&self, bookmarks: &[Bookmark]) -> Bytes {
+        let is_newer =
+            |loose: &Bookmark| bookmarks.iter().any(|newer| newer.source == loose.source);
+        let loose = self.loose.iter().filter(|loose| !is_newer(loose));
+        let all: Vec<&Bookmark> = loose.chain(bookmarks).collect();
+        match &*all {
+            [] => Bytes::new(),
+            some => serde_json::to_vec(some).map_or_else(|_| Bytes::new(), Bytes::from),
         }
     }
 
@@ -97,15 +122,8 @@ impl Bookmarks {
         let new = self.path.with_extension("new");
         std::fs::write(&new, serde_json::to_vec(&file)?)?;
         std::fs::rename(&new, &self.path)?;
+        self.loose.clear();
         self.is_stale = false;
         Ok(())
-    }
-}
-
-/// As they stand in a record; empty when there are none.
-pub(super) fn encode(bookmarks: &[Bookmark]) -> Bytes {
-    match bookmarks {
-        [] => Bytes::new(),
-        some => serde_json::to_vec(some).map_or_else(|_| Bytes::new(), Bytes::from),
     }
 }

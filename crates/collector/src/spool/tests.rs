@@ -339,6 +339,24 @@ fn a_kill_leaves_an_item_and_its_bookmark_or_neither() {
 }
 
 #[test]
+fn a_mark_without_an_item_is_kept_with_the_next_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spool = open(dir.path());
+    spool.mark(&[bookmark("b.log", 6), bookmark("a.log", 0)]);
+    spool.mark(&[bookmark("b.log", 7)]);
+    lines(&mut spool, 1).expect("kept");
+    // Killed before anybody keeps house.
+    drop(spool);
+    let mut spool = open(dir.path());
+    assert_eq!((place(&spool, "a.log"), place(&spool, "b.log")), (Some(1), Some(7)));
+    spool.mark(&[Bookmark { source: "b.log".to_owned(), place: None }]);
+    lines(&mut spool, 2).expect("kept");
+    drop(spool);
+    let spool = open(dir.path());
+    assert_eq!((place(&spool, "a.log"), place(&spool, "b.log")), (Some(2), None));
+}
+
+#[test]
 fn bookmarks_outlive_the_items_they_came_with() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut spool = open(dir.path());

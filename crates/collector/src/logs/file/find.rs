@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,9 +43,22 @@ pub(super) struct Place {
     pub(super) mark: Mark,
     pub(super) head_bytes: u16,
     pub(super) head_crc: u32,
+    /// When the file was last written to as it was read; zero from versions that did not keep it.
+    #[serde(default)]
+    pub(super) modified: Modified,
 }
 
+/// When a file was written to: seconds since 1970, and nanoseconds.
+pub(super) type Modified = (i64, i64);
+
+/// Listings of a directory in which files are renamed all the time.
+const LISTINGS_MAX: usize = 8;
+
 impl Place {
+    pub(super) fn modified(&self) -> Option<Modified> {
+        (self.modified != Modified::default()).then_some(self.modified)
+    }
+
     /// Whether this file begins with what was read, all of it.
     pub(super) fn is_in(&self, file: &File) -> bool {
         let length = file.metadata().map_or(0, |metadata| metadata.len());
@@ -146,25 +160,68 @@ pub(super) fn beside(path: &Path, is_it: impl Fn(&File, FileId) -> bool) -> Opti
     found.pop()
 }
 
-/// What rotation by numbers or dates made of `path` after `file`, oldest first.
-pub(super) fn rotated_after(path: &Path, file: &File) -> Vec<(File, FileId)> {
-    let Some((dir, name)) = path.parent().zip(path.file_name().and_then(|name| name.to_str()))
+/// As [`beside`], all that are wanted, however they are renamed meanwhile; oldest first.
+pub(super) fn open_beside(
+    path: &Path,
+    is_named: fn(&str, &str) -> bool,
+    is_wanted: impl Fn(FileId) -> bool,
+) -> Vec<(File, FileId)> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
     else {
         return Vec::new();
     };
-    let modified = |file: &File| file.metadata().and_then(|metadata| metadata.modified()).ok();
-    let is_numbered = |other: &str| {
-        let rest = other.strip_prefix(name).unwrap_or_default();
-        rest.trim_start_matches(['.', '-', '_']).starts_with(|c: char| c.is_ascii_digit())
+    let list = || -> Vec<(PathBuf, FileId)> {
+        let named = entries(dir)
+            .filter(|(other, other_name)| is_named(name, other_name) && is_candidate(other));
+        let identified = named.filter_map(|(path, _)| {
+            let id = FileId::of(&std::fs::metadata(&path).ok()?);
+            Some((path, id))
+        });
+        let mut listed: Vec<_> = identified.collect();
+        listed.sort();
+        listed
     };
-    let before = modified(file);
-    let mut found: Vec<_> = entries(dir)
-        .filter(|(other, other_name)| is_numbered(other_name) && is_candidate(other))
-        .filter_map(|(other, _)| open(&other).ok())
-        .filter(|(file, _)| modified(file) >= before)
-        .collect();
-    found.sort_by_key(|(file, _)| modified(file));
-    found
+    let mut opened: Vec<(File, FileId)> = Vec::new();
+    let mut listed = list();
+    for _ in 0..LISTINGS_MAX {
+        for (path, id) in &listed {
+            let is_new = |id, opened: &[(File, FileId)]| {
+                is_wanted(id) && opened.iter().all(|(_, known)| *known != id)
+            };
+            // It may be another by now.
+            if is_new(*id, &opened)
+                && let Ok((file, id)) = open(path)
+                && is_new(id, &opened)
+            {
+                opened.push((file, id));
+            }
+        }
+        // What was renamed while it was listed may have been passed over, as it was there neither before nor after.
+        let before = std::mem::replace(&mut listed, list());
+        if listed == before {
+            break;
+        }
+    }
+    opened.sort_by_cached_key(|(file, _)| modified(file));
+    opened
+}
+
+pub(super) fn modified(file: &File) -> Option<Modified> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.mtime(), metadata.mtime_nsec()))
+}
+
+/// What a file has that is written to now, or a little less: their clock is as coarse as a tick.
+pub(super) fn modified_now() -> Modified {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let coarse = now.saturating_sub(Duration::from_millis(20));
+    (coarse.as_secs() as i64, i64::from(coarse.subsec_nanos()))
+}
+
+/// Whether `other` is what rotation by numbers or dates made of `name`.
+pub(super) fn is_numbered(name: &str, other: &str) -> bool {
+    let rest = other.strip_prefix(name).unwrap_or_default();
+    rest.trim_start_matches(['.', '-', '_']).starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Whether `other` may be what rotation made of `name`: `app.log.1`, `app.log-20261120`, `app-1.log`.

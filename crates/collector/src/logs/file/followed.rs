@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use model::{LogEvent, UnixMillis};
 
 use super::Found;
-use super::find::{self, FileId, HEAD_BYTES_MAX, Place};
+use super::find::{self, FileId, HEAD_BYTES_MAX, Modified, Place};
 use crate::logs::limit::Teller;
 use crate::logs::lines::{Mark, TAIL_BYTES_MAX};
 use crate::logs::outbox::{Closed, Outbox};
@@ -37,8 +37,12 @@ pub(super) struct Followed {
     /// The last bytes that were read.
     tail: Vec<u8>,
     seen: Seen,
+    /// When it was last written to, as of what was read.
+    modified: Modified,
     /// When it last grew.
     pub(super) grew_at: Instant,
+    /// Since when it waits for the one before it, or was read on.
+    pub(super) waits_since: Instant,
     /// No glob leads to it any more.
     pub(super) is_detached: bool,
     pub(super) is_at_end: bool,
@@ -52,7 +56,7 @@ pub(super) struct Followed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     length: u64,
-    modified: (i64, i64),
+    modified: Modified,
 }
 
 impl Followed {
@@ -67,6 +71,7 @@ impl Followed {
         let tail_at = offset - tail.len() as u64;
         let read = file.read_at(&mut tail, tail_at).unwrap_or(0);
         tail.truncate(read);
+        let modified = find::modified(&file).unwrap_or_default();
         Self {
             id,
             file,
@@ -76,7 +81,9 @@ impl Followed {
             head,
             tail,
             seen: Seen::default(),
+            modified,
             grew_at: now,
+            waits_since: now,
             is_detached: false,
             is_at_end: false,
             after: None,
@@ -89,7 +96,8 @@ impl Followed {
         let mark = self.reader.mark();
         let head = &self.head[..self.head.len().min(mark.offset as usize)];
         let head_crc = crc32c::crc32c(head);
-        Place { path: self.path.clone(), mark, head_bytes: head.len() as u16, head_crc }
+        let (path, modified) = (self.path.clone(), self.modified);
+        Place { path, mark, head_bytes: head.len() as u16, head_crc, modified }
     }
 
     pub(super) fn bookmark(&self) -> Bookmark {
@@ -113,6 +121,15 @@ impl Followed {
         self.is_at_end = false;
     }
 
+    /// What was rotated away grew when it was written, not when it was read: files that wait for each other would
+    /// wait for each other's last lines too.
+    pub(super) fn was_written_before(&mut self, now: Instant, clock: UnixMillis) {
+        let Some((seconds, nanos)) = find::modified(&self.file) else { return };
+        let ago_ms = clock.0.saturating_sub(seconds.saturating_mul(1_000) + nanos / 1_000_000);
+        let ago = Duration::from_millis(u64::try_from(ago_ms).unwrap_or(0));
+        self.grew_at = now.checked_sub(ago).unwrap_or(now);
+    }
+
     /// Reads its share. True when there is more.
     pub(super) fn read(
         &mut self,
@@ -128,6 +145,7 @@ impl Followed {
         let mut turn = 0;
         if let Ok(metadata) = self.file.metadata() {
             self.seen = Seen::of(&metadata);
+            self.modified = self.seen.modified;
         }
         self.is_at_end = false;
         while turn < TURN_BYTES {
@@ -151,7 +169,15 @@ impl Followed {
         }
         if turn > 0 {
             self.grew_at = now;
-        } else if self.reader.holds_lines() && now.duration_since(self.grew_at) >= SETTLE_AFTER {
+            self.waits_since = now;
+            if self.is_detached {
+                self.was_written_before(now, clock());
+            }
+        }
+        if self.is_at_end
+            && self.reader.holds_lines()
+            && now.duration_since(self.grew_at) >= SETTLE_AFTER
+        {
             self.reader.settle(parser, clock(), &mut events);
             outbox.put(&mut events, self.bookmark())?;
         }

@@ -5,11 +5,13 @@ use std::fs;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::CollectorStats;
 use crate::logs::LogBatch;
+use crate::logs::asked::Gate;
 use crate::logs::config::FilesConfig;
 
 /// A directory of logs, the reader, and what stands for the spool: what a batch brought is kept, with its
@@ -490,6 +492,155 @@ fn a_file_that_is_rotated_before_it_was_seen_is_read() {
             desk.write_to("app.log", 5);
         }
     });
+}
+
+#[test]
+fn a_file_that_is_rotated_before_any_of_its_name_was_seen_is_read() {
+    let mut desk = Desk::new(&["app.log"], false);
+    fs::write(desk.at("app.log.9"), "from before its globs were in use\n").expect("written");
+    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    let old = File::options().append(true).open(desk.at("app.log.9")).expect("opens");
+    old.set_modified(long_ago).expect("set");
+    for rotated in ["app.log.1", "app.log.2"] {
+        desk.write_to("app.log", 5);
+        desk.wait_for_tick();
+        desk.rename("app.log", rotated);
+    }
+    desk.write_to("app.log", 5);
+    desk.check();
+}
+
+#[test]
+fn a_file_that_waits_for_the_one_before_it_is_found_after_a_kill_that_knows_its_successors() {
+    let mut desk = Desk::new(&["app.log"], false);
+    // Lines of the first come after some of the others.
+    desk.is_unordered = true;
+    let mut first = desk.open("app.log");
+    desk.write(&mut first, 5);
+    desk.look();
+    desk.rename("app.log", "app.log.1");
+    desk.wait_for_tick();
+    desk.write_to("app.log", 5);
+    // Its writer goes on in the first, so the next ones have to wait.
+    for rotated in ["app.log.2", "app.log.3", "app.log.4"] {
+        desk.write(&mut first, 1);
+        desk.now += SCAN_EVERY;
+        desk.glance();
+        desk.wait_for_tick();
+        desk.rename("app.log", rotated);
+        desk.wait_for_tick();
+        desk.write_to("app.log", 5);
+    }
+    assert!(desk.lines.len() < 10, "they wait");
+    desk.kill();
+    desk.check();
+}
+
+#[test]
+fn what_came_after_a_file_that_is_gone_is_read_after_a_kill() {
+    let mut desk = Desk::new(&["app.log"], false);
+    desk.write_to("app.log", 5);
+    desk.look();
+    desk.reading = None;
+    for rotated in ["app.log.1", "app.log.2", "app.log.3"] {
+        desk.wait_for_tick();
+        desk.rename("app.log", rotated);
+        desk.write_to("app.log", 5);
+    }
+    fs::remove_file(desk.at("app.log.1")).expect("deleted");
+    // At the first look, the one that has the name is not made yet.
+    desk.wait_for_tick();
+    desk.rename("app.log", "app.log.4");
+    desk.start();
+    desk.look();
+    desk.write_to("app.log", 5);
+    desk.check();
+}
+
+#[test]
+fn what_was_rotated_away_long_ago_does_not_wait_for_more_lines() {
+    let mut desk = Desk::new(&["app.log"], false);
+    desk.write_to("app.log", 5);
+    desk.look();
+    desk.reading = None;
+    let hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+    for (minute, rotated) in ["app.log.1", "app.log.2", "app.log.3"].into_iter().enumerate() {
+        let file = desk.open("app.log");
+        file.set_modified(hour_ago + Duration::from_secs(60 * minute as u64)).expect("set");
+        desk.rename("app.log", rotated);
+        desk.write_to("app.log", 5);
+    }
+    // As if they had been read an hour ago.
+    for place in desk.places.values_mut().filter(|place| place.contains("app.log")) {
+        let mut fields: serde_json::Value = serde_json::from_str(place).expect("a place");
+        fields["modified"] = serde_json::json!([1, 0]);
+        *place = fields.to_string();
+    }
+    desk.start();
+    for _ in 0..3 {
+        desk.glance();
+    }
+    let read = desk.lines.len();
+    assert_eq!(read, 19, "all but the last line of the one that may go on");
+    let (files, ..) = desk.reading.as_ref().expect("it runs");
+    assert_eq!(files.followed.len(), 1, "what is read to its end and old is let go");
+    desk.check();
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(u32),
+    Rotate,
+    /// Milliseconds pass, then it looks.
+    Glance(u64),
+    Kill,
+}
+
+fn rotated_and_killed(steps: &[Step], shifts: bool) {
+    let mut desk = Desk::new(&["app.log"], false);
+    desk.write_to("app.log", 1);
+    desk.look();
+    let mut rotated = 0;
+    for step in steps {
+        match step {
+            Step::Write(lines) => desk.write_to("app.log", *lines),
+            Step::Rotate if desk.at("app.log").exists() => {
+                rotated += 1;
+                for number in (1..rotated).rev().filter(|_| shifts) {
+                    desk.rename(&format!("app.log.{number}"), &format!("app.log.{}", number + 1));
+                }
+                let number = if shifts { 1 } else { rotated };
+                desk.rename("app.log", &format!("app.log.{number}"));
+                desk.wait_for_tick();
+            }
+            Step::Rotate => {}
+            Step::Glance(ms) => {
+                desk.now += Duration::from_millis(*ms);
+                desk.glance();
+            }
+            Step::Kill => desk.kill(),
+        }
+    }
+    desk.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn however_it_is_rotated_and_killed_each_line_comes_once_in_its_order(
+        steps in prop::collection::vec(
+            prop_oneof![
+                3 => (1u32..4).prop_map(Step::Write),
+                3 => Just(Step::Rotate),
+                3 => prop_oneof![Just(100), Just(600), Just(1_000)].prop_map(Step::Glance),
+                1 => Just(Step::Kill),
+            ],
+            0..40,
+        ),
+        shifts in any::<bool>(),
+    ) {
+        rotated_and_killed(&steps, shifts);
+    }
 }
 
 #[test]
