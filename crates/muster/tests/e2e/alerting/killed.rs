@@ -5,12 +5,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use model::{Frame, Layout, MachineId, UnixMillis, metric};
+use model::{Frame, Labels, Layout, MachineFacts, MachineId, MachineStatus, UnixMillis, metric};
 use serde::Deserialize;
 use serde_json::json;
 use storage::Stores;
 use storage::events::{Event, EventKind};
 use storage::live::LiveFrame;
+use storage::registry::MachineRecord;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::call;
@@ -42,7 +43,7 @@ const STAGES: [Stage; 6] = [
 ];
 
 /// How long trouble must last where the stage needs it; a quarter of it is how long a message waits.
-const FOR: &str = "16s";
+const FOR: Duration = Duration::from_secs(16);
 const BUSY: f64 = 0.95;
 const CALM: f64 = 0.1;
 
@@ -84,7 +85,20 @@ struct Machines {
 }
 
 impl Machines {
-    fn start(stores: &Stores) -> Self {
+    async fn start(stores: &Stores) -> Self {
+        for stage in STAGES {
+            let now = SystemTime::now().into();
+            let record = MachineRecord {
+                id: stage.machine(),
+                facts: MachineFacts { host_name: stage.name().into(), ..MachineFacts::default() },
+                labels: Labels::empty(),
+                first_seen: now,
+                last_seen: now,
+                status: MachineStatus::Online,
+                status_since: now,
+            };
+            stores.registry.put_machine(record).await.expect("kept");
+        }
         let values = Arc::new(Mutex::new([CALM; STAGES.len()]));
         let (events, sent) = (stores.events.clone(), values.clone());
         let sending = async move {
@@ -125,7 +139,11 @@ struct Scene {
 
 impl Scene {
     async fn start(variables: &[(&str, &str)]) -> Self {
-        let mut all = vec![("MUSTER_ALERTS__NOTIFY__GROUP_INTERVAL", "0s")];
+        let mut all = vec![
+            ("MUSTER_ALERTS__NOTIFY__GROUP_INTERVAL", "0s"),
+            // A message that is on its way stays there until the process is killed.
+            ("MUSTER_ALERTS__NOTIFY__TIMEOUT", "5m"),
+        ];
         all.extend(variables);
         let cluster = Cluster::start("alerts", &all).await;
         let shared = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
@@ -141,13 +159,13 @@ impl Scene {
                 "name": name,
                 "threshold": { "metric": metric::CPU_UTILIZATION.name, "warning": 0.8 },
                 "machines": [{ "name": "machine.id", "value": stage.machine().to_string() }],
-                "for": if stage.waits() { FOR } else { "0s" },
+                "for": format!("{}s", if stage.waits() { FOR.as_secs() } else { 0 }),
                 "channels": [name],
             }});
             call(&cluster, "AlertConfigService/CreateRule", rule).await;
             receivers.push(receiver);
         }
-        let machines = Machines::start(&stores);
+        let machines = Machines::start(&stores).await;
         Self { cluster, stores, receivers, machines }
     }
 
@@ -195,7 +213,6 @@ impl Scene {
     /// Every alert is at its own stage when this returns.
     async fn bring_all_to_their_stages(&self) {
         use Stage::{BeforeSending, Pending, Resolved, Resolving, Sending, Sent};
-        self.machines.send(BeforeSending, BUSY);
         for stage in [Sent, Resolving, Resolved] {
             self.machines.send(stage, BUSY);
             self.comes(stage, "firing", 1).await;
@@ -210,6 +227,9 @@ impl Scene {
         self.receiver(Sending).behave(Manner::Hang);
         self.machines.send(Sending, BUSY);
         self.comes(Sending, "firing", 1).await;
+        // The others stay as they are. One fires when the other has been in trouble for half as long.
+        self.machines.send(BeforeSending, BUSY);
+        tokio::time::sleep(FOR / 2).await;
         self.machines.send(Pending, BUSY);
         eventually(PATIENCE, || async {
             let there = self.is_kept(Pending, "pending").await

@@ -1,7 +1,7 @@
 //! The classic: a machine is busy, its alert is everywhere it should be, and it is over with the work.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, PATIENCE};
 use crate::eventually::eventually;
 
 /// This machine has other work too: a moment without it comes, but nobody knows when.
-const UNTIL_CALM: Duration = Duration::from_secs(300);
+const UNTIL_CALM: Duration = Duration::from_secs(120);
 
 /// Work for every CPU, for as long as it is held. It leaves the CPUs to whoever else wants them: they are as
 /// busy with others' work.
@@ -36,6 +36,22 @@ impl Drop for Work {
             let _ = child.wait();
         }
     }
+}
+
+/// Waits for what only a machine with nothing else to do shows. Without such a moment the test is over and says
+/// so; under `CI=true` that is a failure.
+async fn calm<T>(ask: impl AsyncFn() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + UNTIL_CALM;
+    while Instant::now() < deadline {
+        if let Some(answer) = ask().await {
+            return Some(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!ci, "this machine was busy with other work all the time");
+    eprintln!("skipped: this machine was busy with other work for {UNTIL_CALM:?}");
+    None
 }
 
 async fn active(cluster: &Cluster) -> Option<Value> {
@@ -71,7 +87,7 @@ async fn a_busy_machine_is_on_the_dashboard_in_the_database_and_told_and_so_is_t
     let receiver = Receiver::start(Manner::Status(200)).await;
     let cluster = Cluster::start(
         "up",
-        &[("MUSTER_ALERTS__NOTIFY__GROUP_INTERVAL", "0s"), ("MUSTER_COLLECTOR__INTERVAL", "200ms")],
+        &[("MUSTER_ALERTS__NOTIFY__GROUP_INTERVAL", "0s"), ("MUSTER_COLLECTOR__INTERVAL", "100ms")],
     )
     .await;
     let hook = json!({ "channel": { "name": "hook", "webhook": { "url": receiver.url } } });
@@ -90,10 +106,8 @@ async fn a_busy_machine_is_on_the_dashboard_in_the_database_and_told_and_so_is_t
         "channels": ["hook"],
     }});
     call(&cluster, "AlertConfigService/CreateRule", rule).await;
-    eventually(UNTIL_CALM, || async {
-        active(&cluster).await.map_or(Ok(()), |alert| Err(format!("is busy already: {alert}")))
-    })
-    .await;
+    let quiet = async || active(&cluster).await.is_none().then_some(());
+    let Some(()) = calm(quiet).await else { return };
 
     let work = Work::begin();
     let alert = eventually(PATIENCE, || async {
@@ -102,12 +116,8 @@ async fn a_busy_machine_is_on_the_dashboard_in_the_database_and_told_and_so_is_t
     .await;
     assert!(alert["summary"].as_str().expect("text").ends_with(" %"), "{alert}");
     let (status, page) = cluster.get("/alerts").await;
-    assert!(
-        status == 200 && page.contains(alert["summary"].as_str().expect("text")) || {
-            // Its value moves on between the two.
-            page.contains("CPU busy") && page.contains(" is at ")
-        }
-    );
+    // Its value may have moved on between the two.
+    assert!(status == 200 && page.contains("CPU busy") && page.contains(" is at "), "{page}");
     eventually(PATIENCE, || async {
         (told(&receiver, "firing") > 0).then_some(()).ok_or("nobody was told".to_owned())
     })
@@ -116,12 +126,11 @@ async fn a_busy_machine_is_on_the_dashboard_in_the_database_and_told_and_so_is_t
     let open = open.expect("an incident that goes on");
 
     drop(work);
-    let over = eventually(UNTIL_CALM, || async {
+    let over = calm(async || {
         let mut incidents = past(&cluster).await.into_iter();
-        let over = incidents.find(|i| i["id"] == open.id.as_str() && i["resolved"].is_string());
-        over.ok_or("it goes on".to_owned())
-    })
-    .await;
+        incidents.find(|i| i["id"] == open.id.as_str() && i["resolved"].is_string())
+    });
+    let Some(over) = over.await else { return };
     assert!(over["peak"].as_f64().is_some_and(|peak| peak > 0.8), "{over}");
     assert_eq!((&over["level"], &over["cause"]), (&json!("warning"), &json!("value")));
     let resolved = format!("\"{}\"", open.id);

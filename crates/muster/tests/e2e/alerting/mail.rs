@@ -165,7 +165,7 @@ async fn mail_goes_encrypted_to_a_server_that_is_trusted_and_a_password_never_in
     assert!(mail.encrypted && mail.from.contains("<muster@example.org>"), "{mail:?}");
     assert_eq!(mail.to.len(), 2, "{mail:?}");
     assert!(
-        mail.text.contains("\r\nSubject: ") && mail.text.contains("ops@example.org"),
+        mail.text.contains("Subject: TEST: ") && mail.text.contains("ops@example.org"),
         "{mail:?}"
     );
 
