@@ -32,6 +32,8 @@ pub(crate) struct Submission {
     pub(crate) received_mono: Instant,
     pub(crate) seq: Seq,
     pub(crate) content: Content,
+    /// Items of the same outbox that follow at once and go into the same commit: all of them are stored, or none is.
+    pub(crate) follow: usize,
     /// Room in the queue, given back when the item is done with.
     pub(crate) room: Room,
 }
@@ -91,9 +93,15 @@ impl Writer {
         // While the last commit ran, a batch has gathered by itself; only a quiet queue is waited for.
         let deadline = tokio::time::Instant::now() + self.config.commit_window.0;
         let bytes_max = usize::try_from(self.config.commit_bytes_max.0).unwrap_or(usize::MAX);
-        while batch.bytes() < bytes_max && batch.items() < COMMIT_ITEMS_MAX {
+        loop {
+            let is_full = batch.bytes() >= bytes_max || batch.items() >= COMMIT_ITEMS_MAX;
+            if is_full && batch.is_whole() {
+                break;
+            }
             let next = match self.queue.try_recv() {
                 Ok(next) => Some(next),
+                // They are handed in in a row.
+                Err(_) if !batch.is_whole() => self.queue.recv().await,
                 Err(_) if draining.is_cancelled() => None,
                 Err(_) => tokio::select! {
                     next = timeout_at(deadline, self.queue.recv()) => next.ok().flatten(),

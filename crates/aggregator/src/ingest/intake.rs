@@ -209,6 +209,7 @@ pub(super) async fn tell_log_counts(session: &mut Session, now: Now) {
             received_mono: now.mono,
             seq,
             content: Content::Frame(layout, frame),
+            follow: 0,
             room,
         };
         // Without a writer there is no past to keep it in.
@@ -256,6 +257,7 @@ async fn submit(
         received_mono: now.mono,
         seq,
         content,
+        follow: 0,
         room,
     };
     session.outbox.submitted();

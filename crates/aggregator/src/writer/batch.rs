@@ -18,6 +18,8 @@ pub(super) struct Batch {
     index: HashMap<usize, usize>,
     items: usize,
     bytes: usize,
+    /// Items that go with some of these and are still to come.
+    to_come: usize,
 }
 
 /// Items of one stream.
@@ -30,6 +32,8 @@ struct Group {
     layouts: HashMap<LayoutId, Layout>,
     items: Vec<(Seq, Content)>,
     times: Vec<Instant>,
+    /// Items that go with the last one and are still to come.
+    follow: usize,
     room: Room,
 }
 
@@ -37,9 +41,13 @@ impl Batch {
     pub(super) fn push(&mut self, submission: Submission) {
         self.items += 1;
         self.bytes += submission.room.bytes;
+        self.to_come += submission.follow;
         let key = Arc::as_ptr(&submission.outbox).addr();
         match self.index.get(&key) {
-            Some(&at) => self.groups[at].push(submission),
+            Some(&at) => {
+                self.to_come -= self.groups[at].follow;
+                self.groups[at].push(submission);
+            }
             None => {
                 self.index.insert(key, self.groups.len());
                 self.groups.push(Group::new(submission));
@@ -53,6 +61,11 @@ impl Batch {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether nothing is still to come that goes with some of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.to_come == 0
     }
 
     /// A copy for one attempt: the store takes what it is given, and the attempt may fail.
@@ -122,6 +135,7 @@ impl Group {
             layouts: HashMap::new(),
             items: Vec::new(),
             times: Vec::new(),
+            follow: first.follow,
             room: first.room,
         };
         group.add(first.seq, first.content, first.received_mono);
@@ -130,6 +144,7 @@ impl Group {
 
     fn push(&mut self, submission: Submission) {
         self.room.merge(submission.room);
+        self.follow = submission.follow;
         self.add(submission.seq, submission.content, submission.received_mono);
     }
 

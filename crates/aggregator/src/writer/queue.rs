@@ -127,6 +127,7 @@ mod tests {
                 received_mono: Instant::now(),
                 seq: items,
                 content: Content::Other(nothing.clone()),
+                follow: 0,
                 room,
             };
             assert!(queue.submit(submission).is_ok(), "item {items} had room");

@@ -1,5 +1,7 @@
 //! What programs push.
 
+use aggregator::{Config, WriterConfig};
+use daemon::config::Bytes;
 use model::{TimeRange, pushed};
 use proto::v1;
 use proto::v1::push_service_client::PushServiceClient;
@@ -126,6 +128,19 @@ async fn a_request_that_was_not_answered_is_added_once_when_it_is_sent_again() {
     let values = values(&cluster, "orders").await;
     assert_eq!(values.last(), Some(&6.0), "{values:?}");
     assert!(values.is_sorted(), "{values:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn all_of_a_request_is_in_one_commit_however_small_commits_are() {
+    let writer = WriterConfig { commit_bytes_max: Bytes(1), ..WriterConfig::default() };
+    let cluster = Cluster::start_with(Config { writer, ..Config::default() }).await;
+    let mut client = client(&cluster).await;
+    // Where the counter was before, and where it is now: two items.
+    client.push(orders(3.0, "a")).await.unwrap();
+    assert_eq!(cluster.metric("muster_aggregator_frames_total"), 2.0);
+    assert_eq!(cluster.metric("muster_aggregator_commit_duration_seconds_count"), 1.0);
+    assert_eq!(values(&cluster, "orders").await, [0.0, 3.0]);
     cluster.stop().await;
 }
 

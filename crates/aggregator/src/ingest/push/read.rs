@@ -1,6 +1,8 @@
 //! What a request says, checked. Pure.
 
-use model::{Caller, Grant, Kind, LogEvent, Series, UnixMillis, limits, pushed};
+use std::borrow::Cow;
+
+use model::{Caller, Grant, Kind, Labels, LogEvent, Series, UnixMillis, limits, pushed, secrets};
 use proto::convert::{self, FieldError};
 use proto::v1;
 use tonic::Status;
@@ -84,12 +86,27 @@ fn events(events: Vec<v1::LogEvent>, now: UnixMillis) -> Result<Vec<LogEvent>, S
     let mut events = convert::logs_from_proto(v1::LogBatch { events })?;
     for (i, event) in events.iter_mut().enumerate() {
         SOURCE.clone_into(&mut event.source);
+        mask(event);
         match event.time {
             UnixMillis(0) => event.time = now,
             time => check_time(&format!("events[{i}].time_unix_ms"), time, now)?,
         }
     }
     Ok(events)
+}
+
+/// What collectors do on their machines is done here: there is nobody before.
+fn mask(event: &mut LogEvent) {
+    if let Cow::Owned(masked) = secrets::mask(&event.body) {
+        event.body = masked;
+    }
+    let value = |(name, value): (&str, &str)| (name.to_owned(), secrets::mask_value(name, value));
+    // What is masked may be longer by a few bytes; a value that no longer fits is cut.
+    let cut = |(name, mut value): (String, String)| {
+        value.truncate(value.floor_char_boundary(limits::LABEL_VALUE_BYTES_MAX));
+        (name, value)
+    };
+    event.attributes = Labels::new(event.attributes.iter().map(value).map(cut)).unwrap_or_default();
 }
 
 fn points(points: Vec<v1::PushedPoint>, now: UnixMillis) -> Result<Vec<Point>, Status> {
@@ -213,6 +230,21 @@ mod tests {
             },
             "points[1].time_unix_ms: ",
         );
+    }
+
+    #[test]
+    fn secrets_in_events_do_not_get_any_further() {
+        let one = v1::LogEvent {
+            body: "login with password=hunter2 failed".to_owned(),
+            attributes: [("db.password", "x9"), ("user", "bob"), ("url", "http://a:b@c/")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Default::default()
+        };
+        let event = events(vec![one], NOW).expect("taken").pop().expect("one");
+        assert_eq!(event.body, "login with password=*** failed");
+        let of = |name| event.attributes.get(name);
+        assert_eq!([of("db.password"), of("user"), of("url")], ["***", "bob", "http://a:***@c/"]);
     }
 
     #[test]

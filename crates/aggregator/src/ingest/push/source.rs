@@ -156,6 +156,8 @@ impl Source {
                 received_mono: now.mono,
                 seq,
                 content,
+                // In one commit: killed between two, what was added would be added again.
+                follow: count - 1 - i,
                 room,
             };
             let submitted = dock.queue.submit(submission);
@@ -243,6 +245,7 @@ impl Source {
                 received_mono: now.mono,
                 seq,
                 content: Content::Frame(layout, frame),
+                follow: 0,
                 room,
             };
             // Without a writer there is no past to keep it in.
