@@ -17,7 +17,7 @@ use tonic::service::Routes;
 
 use crate::clock::Now;
 use crate::config::Config;
-use crate::ingest::{Dock, Ingest, Push};
+use crate::ingest::{Dock, Ingest, LogFilter, Push};
 use crate::maintenance::{LastUsage, Maintenance};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
@@ -91,6 +91,7 @@ impl Aggregator {
             queue,
             strain: strain.clone(),
             patience: config.writer.patience.0,
+            log_filter: LogFilter::new(&config.logs),
             settings: SettingsBoard::new(config.collectors),
             metrics: metrics.clone(),
             stopping: stopping.clone(),

@@ -1,8 +1,10 @@
 //! What can be chosen about an aggregator.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use daemon::config::{Bytes, Span};
+use model::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
@@ -17,6 +19,7 @@ pub struct Config {
     pub status: StatusConfig,
     pub writer: WriterConfig,
     pub query: QueryConfig,
+    pub logs: LogsConfig,
 }
 
 /// When a machine counts as what.
@@ -60,6 +63,42 @@ pub struct QueryConfig {
     pub timeout: Span,
 }
 
+/// Which log events are kept. All are counted, seen live, and watched by rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogsConfig {
+    /// The lowest level that is kept; `trace` is everything. What does not tell its level is always kept.
+    pub level_min: LevelMin,
+    /// The same for single services, by name or glob. Where several fit, the longest counts.
+    pub services: BTreeMap<String, LevelMin>,
+}
+
+/// A level of which events are kept, and of all above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LevelMin {
+    #[default]
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+impl LevelMin {
+    pub(crate) fn level(self) -> Level {
+        match self {
+            Self::Trace => Level::Trace,
+            Self::Debug => Level::Debug,
+            Self::Info => Level::Info,
+            Self::Warn => Level::Warn,
+            Self::Error => Level::Error,
+            Self::Fatal => Level::Fatal,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -68,6 +107,7 @@ impl Default for Config {
             status: StatusConfig::default(),
             writer: WriterConfig::default(),
             query: QueryConfig::default(),
+            logs: LogsConfig::default(),
         }
     }
 }

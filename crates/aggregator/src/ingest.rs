@@ -23,12 +23,14 @@ mod claim;
 mod hello;
 mod intake;
 mod log_counts;
+mod log_filter;
 mod log_times;
 mod outbox;
 mod push;
 mod session;
 mod skew;
 
+pub(crate) use log_filter::LogFilter;
 pub(crate) use outbox::Outbox;
 pub(crate) use push::Push;
 
@@ -50,6 +52,7 @@ pub(crate) struct Dock {
     pub(crate) strain: Arc<Strain>,
     /// How long an item waits for room in the queue.
     pub(crate) patience: Duration,
+    pub(crate) log_filter: LogFilter,
     pub(crate) settings: SettingsBoard,
     pub(crate) metrics: Metrics,
     /// The aggregator ends: take nothing in any more.

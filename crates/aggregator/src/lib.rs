@@ -22,5 +22,5 @@ mod timing;
 mod writer;
 
 pub use aggregator::Aggregator;
-pub use config::{Config, QueryConfig, StatusConfig, WriterConfig};
+pub use config::{Config, LevelMin, LogsConfig, QueryConfig, StatusConfig, WriterConfig};
 pub use settings::{LogSource, Settings, SettingsBoard};

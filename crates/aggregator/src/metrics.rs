@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) reader_logs_dropped: Counter,
     pub(crate) log_events: Counter,
     pub(crate) log_times_replaced: Counter,
+    pub(crate) log_events_filtered: Counter,
     pub(crate) readers: Gauge,
     pub(crate) machines: Family<Status, Gauge>,
     pub(crate) history_bytes: Gauge,
@@ -120,6 +121,8 @@ impl Metrics {
             "log_times_replaced",
             "Log events with an impossible time, which got that of their receipt",
         );
+        let log_events_filtered =
+            r("log_events_filtered", "Log events below the lowest level that is kept");
         let maintenance_failures =
             r("maintenance_failures", "Rounds of history maintenance that failed");
         let mut g = |name: &str, help: &str| add(registry, name, help, Gauge::<i64, _>::default());
@@ -147,6 +150,7 @@ impl Metrics {
             reader_logs_dropped,
             log_events,
             log_times_replaced,
+            log_events_filtered,
             maintenance_failures,
             queue_items,
             queue_bytes,
@@ -187,6 +191,7 @@ impl Metrics {
             ("acknowledged_items", self.acknowledged.get()),
             ("backlog_items", self.backlog_items.get()),
             ("resent_items", self.resent_items.get()),
+            ("log_events_filtered", self.log_events_filtered.get()),
         ]
     }
 

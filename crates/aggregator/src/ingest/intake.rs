@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use model::probe::{self, Stage};
-use model::{EventKind, Frame, Item, Layout, Payload, SeqRanges, limits};
+use model::{EventKind, Frame, Item, Layout, LogEvent, Payload, SeqRanges, limits};
 use proto::{convert, v1};
 use storage::StorageError;
 use storage::events::{Event, EventKind as News};
@@ -57,17 +57,9 @@ pub(super) async fn item(
             metrics.samples.inc_by(frame.values.len() as u64);
             self::frame(session, frame, now).await?
         }
+        Payload::Logs(events) => logs(session, seq, events, now).await,
         payload => {
-            let again = session.stored.contains(seq);
-            // Logs are counted by whoever watches: those that were stored before were told then.
-            if !(again && matches!(payload, Payload::Logs(_))) {
-                other(session, &payload, newest, now).await;
-            }
-            if let Payload::Logs(events) = &payload
-                && !again
-            {
-                session.log_counts.add(events, now);
-            }
+            other(session, &payload, newest, now).await;
             Content::Other(Arc::new(payload))
         }
     };
@@ -151,6 +143,22 @@ fn tell_latencies(metrics: &Metrics, layout: &Layout, frame: &Frame) {
             metrics.probe_latency[stage as usize].observe(*seconds);
         }
     }
+}
+
+/// Counts log events and shows them, all; has those kept that are to be.
+async fn logs(session: &mut Session, seq: u64, events: Vec<LogEvent>, now: Now) -> Content {
+    let mut payload = Payload::Logs(events);
+    // Logs are counted by whoever watches: those that were stored before were told then.
+    if !session.stored.contains(seq) {
+        other(session, &payload, false, now).await;
+        if let Payload::Logs(events) = &mut payload {
+            session.log_counts.add(events, now);
+            let filtered = session.dock.log_filter.leave_out(events);
+            session.dock.metrics.log_events_filtered.inc_by(filtered);
+        }
+    }
+    // Also when nothing of it is left: its number shows that it was taken in.
+    Content::Other(Arc::new(payload))
 }
 
 /// Shows everything else. `newest`: its number is above all others, so it happened just now.

@@ -1,5 +1,6 @@
 //! Log events: taken in, searched, followed, counted.
 
+use aggregator::{Config, LevelMin, LogsConfig};
 use model::{LogEvent, Severity, UnixMillis};
 use proto::v1;
 use proto::v1::collector_message::Kind as Message;
@@ -202,6 +203,58 @@ async fn log_events_are_counted_as_series_like_any_other() {
         });
         // A rate, so the rise from 0 is in it.
         errors.filter(|series| series.values.iter().any(|&value| value > 0.0)).map(|_| ())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_below_the_lowest_level_is_shown_and_counted_and_not_kept() {
+    let services = [("loud-*".to_owned(), LevelMin::Fatal)].into();
+    let logs_config = LogsConfig { level_min: LevelMin::Info, services };
+    let cluster = Cluster::start_with(Config { logs: logs_config, ..Config::default() }).await;
+    let mut web = cluster.collector(1, "web-1").await;
+    let mut client = logs(&cluster).await;
+    let request = v1::TailRequest { query: String::new(), lookback: 0 };
+    let mut tail = client.tail(request).await.unwrap().into_inner();
+    // A batch of which nothing is kept is acknowledged like any other.
+    send(&mut web, &[event(now(), 5, "api", "debugging")]).await;
+    let events = [
+        event(now(), 8, "api", "debugging still"),
+        event(now(), 9, "api", "listening"),
+        event(now(), 17, "loud-1", "shown, not kept"),
+        event(now(), 21, "loud-1", "the end"),
+        event(now(), 0, "api", "who knows"),
+    ];
+    send(&mut web, &events).await;
+    let mut kept = bodies(&mut client, "").await;
+    kept.sort();
+    assert_eq!(kept, ["listening", "the end", "who knows"]);
+    let mut shown = Vec::new();
+    while shown.len() < 6 {
+        let next = tail.message().await.unwrap().unwrap();
+        shown.extend(next.entries.into_iter().map(|entry| entry.body));
+    }
+    shown.sort();
+    let all =
+        ["debugging", "debugging still", "listening", "shown, not kept", "the end", "who knows"];
+    assert_eq!(shown, all);
+    let state = cluster.state().await;
+    let status = state.clone().get_server_status(v1::GetServerStatusRequest {}).await.unwrap();
+    let flows = status.into_inner().flows;
+    let filtered = flows.iter().find(|flow| flow.name == "log_events_filtered").unwrap();
+    assert_eq!(filtered.total, 3);
+    eventually("what is not kept is counted too", async || {
+        let request = v1::GetCurrentStateRequest {
+            machine: "web-1".into(),
+            metrics: vec!["muster.log.events".into()],
+        };
+        let answer = state.clone().get_current_state(request).await.unwrap().into_inner();
+        let count = |severity: &str| {
+            let of_severity = answer.samples.iter().filter(|s| s.labels["severity"] == severity);
+            of_severity.map(|sample| sample.value).sum::<f64>()
+        };
+        (count("debug") == 2.0 && count("error") == 1.0).then_some(())
     })
     .await;
     cluster.stop().await;

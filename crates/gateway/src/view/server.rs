@@ -58,12 +58,13 @@ pub(crate) struct StoreLine {
 }
 
 /// Name on the wire, words, explanation, and whether it means that something is lost.
-const WORDS: [(&str, &str, &str, bool); 20] = [
+const WORDS: [(&str, &str, &str, bool); 21] = [
     ("frames", "Frames in", "one instant's values of one probe", false),
     ("samples", "Values in", "single values within frames", false),
     ("acknowledged_items", "Acknowledged", "durable in history, and told so", false),
     ("backlog_items", "From a backlog", "sent late, after an outage", false),
     ("resent_items", "Sent again", "history had them already; stored once", false),
+    ("log_events_filtered", "Log events not kept", "below the lowest level that is", false),
     ("rejected_items.invalid", "Refused: malformed", "the collector counts them as refused", true),
     ("rejected_items.unknown_layout", "Refused: unknown layout", "sent again with it", false),
     ("rejected_items.too_old", "Refused: too old", "older than 7 days", true),

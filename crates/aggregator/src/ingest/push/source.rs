@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::super::log_counts::LogCounts;
-use super::super::{Dock, Outbox};
+use super::super::{Dock, LogFilter, Outbox};
 use super::read::{Point, Pushed, SOURCE};
 use super::tally::{Refused, Taken, Tally};
 use crate::clock::Now;
@@ -124,7 +124,7 @@ impl Source {
         }
         let anew = !key.is_some_and(|epoch| self.keys.known.contains(&epoch));
         let taken = self.take_in(&pushed.points, anew, now)?;
-        let contents = contents(&pushed.events, &taken);
+        let contents = contents(&pushed.events, &taken, &dock.log_filter);
         let room = |(bytes, content)| Some((dock.queue.try_room(&self.budget, bytes)?, content));
         let Some(contents) = contents.into_iter().map(room).collect::<Option<Vec<_>>>() else {
             self.tally.undo(taken);
@@ -213,6 +213,8 @@ impl Source {
         metrics.items.get_or_create(&Kind { kind: "logs" }).inc();
         metrics.log_events.inc_by(pushed.events.len() as u64);
         self.log_counts.add(&pushed.events, now);
+        let kept = pushed.events.iter().filter(|event| dock.log_filter.keeps(event)).count();
+        metrics.log_events_filtered.inc_by((pushed.events.len() - kept) as u64);
         let recent = |e: &&LogEvent| now.wall.since(e.time) <= limits::LIVE_WINDOW_MS;
         let recent: Vec<LogEvent> = pushed.events.iter().filter(recent).cloned().collect();
         if !recent.is_empty() {
@@ -254,11 +256,12 @@ impl Source {
     }
 }
 
-/// Items with what they weigh; events first.
-fn contents(events: &[LogEvent], taken: &Taken) -> Vec<(usize, Content)> {
+/// Items with what they weigh; events first, as far as they are kept.
+fn contents(events: &[LogEvent], taken: &Taken, filter: &LogFilter) -> Vec<(usize, Content)> {
     let logs = (!events.is_empty()).then(|| {
-        let bytes = events.iter().map(event_bytes).sum();
-        (bytes, Content::Other(Arc::new(Payload::Logs(events.to_vec()))))
+        let kept: Vec<LogEvent> = events.iter().filter(|e| filter.keeps(e)).cloned().collect();
+        let bytes = kept.iter().map(event_bytes).sum();
+        (bytes, Content::Other(Arc::new(Payload::Logs(kept))))
     });
     let frames = taken
         .frames
