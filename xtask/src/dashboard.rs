@@ -107,6 +107,14 @@ fn page_of_a_machine(examples: &Examples, driver: &Driver, rows: &mut Vec<Row>) 
     reached(&window, "muster:chart")?;
     let cpu = watched(driver, None)?.0;
     rows.push(row("… left open at 1440 × 900: CPU of the browser, of one core", percent(cpu), ""));
+    window.run("scrollTo(0, document.documentElement.scrollHeight)")?;
+    let cpu = watched(driver, None)?.0;
+    rows.push(row(
+        "… scrolled to its end, where no chart is: CPU of the browser",
+        percent(cpu),
+        "",
+    ));
+    window.run("scrollTo(0, 0)")?;
     let height = window.run(HEIGHT)?.as_u64().context("a page without a height")?;
     window.resize(WINDOW.0, u32::try_from(height)?)?;
     let cpu = watched(driver, None)?.0;

@@ -72,6 +72,30 @@ async fn a_tab_that_nobody_sees_gets_nothing_and_has_missed_nothing_when_it_is_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_chart_out_of_sight_is_not_drawn_and_is_up_to_date_when_it_is_seen() {
+    let Some(browser) = Browser::open().await else { return };
+    let cluster = Cluster::up().await;
+    browser.width(1280).await;
+    browser.driver.goto(machine_page(&cluster).await).await.expect("the machine page");
+    browser.until("a chart", CHARTED).await;
+    // Each is drawn once, so that nothing is empty when it comes into sight.
+    let last = "const last = [...document.querySelectorAll('.chart:not([hidden])')].at(-1);";
+    let drawn_once =
+        format!("{last} return Number(last.dataset.points) > 0 && !last.chart.visible");
+    browser.until("the last chart", &drawn_once).await;
+    let first = "return Number(document.querySelector('.chart').dataset.latest)";
+    let latest = format!("{last} return Number(last.dataset.latest)");
+    let (began, before) = (browser.run(first).await, browser.run(&latest).await);
+    let began = began.as_i64().expect("a time");
+    browser.until("the first chart moves on", &format!("{first} > {}", began + 4_000)).await;
+    assert_eq!(browser.run(&latest).await, before, "it is drawn though nobody sees it");
+    browser.run(&format!("{last} last.scrollIntoView()")).await;
+    let caught_up = format!("{latest} > {}", began + 2_000);
+    browser.until("the last chart is up to date", &caught_up).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wide_screen_is_used() {
     let Some(browser) = Browser::open().await else { return };
     let cluster = Cluster::up().await;
