@@ -7,7 +7,7 @@ use proto::v1;
 
 use crate::gateway::Shared;
 
-/// The page is worth showing without them; scripts ask again.
+/// The page is worth showing without them; scripts are told anyway.
 const PATIENCE: Duration = Duration::from_millis(500);
 const SHOWN: usize = 2;
 
