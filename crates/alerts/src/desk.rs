@@ -158,6 +158,20 @@ impl Desk {
         out.notices.extend(told.map(|channel| self.stored(channel, &notice, &open.alert, now)));
     }
 
+    /// Tells those who were told of an incident that it is over, where nothing but its record is left.
+    pub fn tell_over(
+        &self,
+        incident: &Incident,
+        told: &[(String, UnixMillis)],
+        now: UnixMillis,
+        out: &mut AlertChanges,
+    ) {
+        let notice = Notice::over(incident);
+        let told = told.iter().map(|(channel, _)| channel);
+        let told = told.filter(|channel| self.routes.iter().any(|route| route.id == **channel));
+        out.notices.extend(told.map(|channel| stored(channel, &notice, now, now)));
+    }
+
     /// Tells what became due by time alone: a silence ended, a repeat is due.
     pub fn tick(
         &mut self,
@@ -254,15 +268,19 @@ impl Desk {
         now: UnixMillis,
     ) -> StoredNotice {
         let wait = self.pace.group_wait_ms.min(alert.rule.spec.timing.for_ms / 4);
-        StoredNotice {
-            channel: channel.to_owned(),
-            grouping: notice.rule_id.clone(),
-            incident: notice.incident_id.clone(),
-            kind: notice.kind.name().to_owned(),
-            document: serde_json::to_string(notice).expect("texts and numbers are always JSON"),
-            created: now,
-            due: now + wait,
-        }
+        stored(channel, notice, now, now + wait)
+    }
+}
+
+fn stored(channel: &str, notice: &Notice, now: UnixMillis, due: UnixMillis) -> StoredNotice {
+    StoredNotice {
+        channel: channel.to_owned(),
+        grouping: notice.rule_id.clone(),
+        incident: notice.incident_id.clone(),
+        kind: notice.kind.name().to_owned(),
+        document: serde_json::to_string(notice).expect("texts and numbers are always JSON"),
+        created: now,
+        due,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{Labels, UnixMillis};
 use serde::{Deserialize, Serialize};
+use storage::alerting::Incident;
 
 use crate::alert::Alert;
 use crate::rule::Level;
@@ -88,6 +89,36 @@ impl Notice {
             runbook_url: alert.rule.spec.runbook_url.clone(),
             started_unix_ms: started.0,
             resolved_unix_ms: resolved.map(|time| time.0),
+        }
+    }
+}
+
+impl Notice {
+    /// That an incident is over whose rule or machine is not there any more: what its record tells.
+    pub fn over(incident: &Incident) -> Self {
+        Self {
+            kind: Kind::Resolved,
+            alert_id: incident.alert.clone(),
+            incident_id: incident.id.clone(),
+            rule_id: incident.rule.clone(),
+            rule_name: incident.rule_name.clone(),
+            level: incident.level.clone(),
+            machine_id: incident.machine.to_string(),
+            host_name: match incident.host_name.is_empty() {
+                true => incident.machine.to_string(),
+                false => incident.host_name.clone(),
+            },
+            machine_labels: BTreeMap::new(),
+            metric: incident.metric.clone(),
+            labels: map(&incident.labels),
+            rule_labels: BTreeMap::new(),
+            value: None,
+            peak: incident.peak,
+            threshold: None,
+            summary: incident.summary.clone(),
+            runbook_url: String::new(),
+            started_unix_ms: incident.started.0,
+            resolved_unix_ms: incident.resolved.map(|time| time.0),
         }
     }
 }

@@ -270,6 +270,41 @@ async fn nothing_is_lost_or_told_twice_when_it_is_killed_at_any_stage() {
     service.end().await;
 }
 
+#[tokio::test]
+async fn who_was_told_of_an_alert_is_told_that_it_is_over_also_when_its_rule_went_meanwhile() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::start(Manner::Status(200)).await;
+    let mut service = Service::start(dir.path(), quick()).await;
+    service.webhook(&receiver).await;
+    service.machine(1, "web-1").await;
+    let rule = service.create(cpu_rule()).await.expect("created");
+    service.cpu(1, 0.95).await;
+    receiver.wait_for(1).await;
+    let stores = service.stores.clone();
+    told(&stores).await;
+    service.kill().await;
+    let audit = storage::alerting::Audit {
+        time: now(),
+        actor: "ann".into(),
+        action: "delete".into(),
+        kind: storage::alerting::SettingKind::Rule,
+        subject: rule.id.clone(),
+        before: String::new(),
+        after: String::new(),
+    };
+    let kind = storage::alerting::SettingKind::Rule;
+    stores.alerting.remove(kind, &rule.id, rule.revision, audit).await.expect("removed");
+
+    let mut service = Service::over(stores, quick()).await;
+    let got = receiver.wait_for(2).await;
+    assert_eq!(statuses(&got), ["firing", "resolved"]);
+    let (fired, over) = (got[0].json(), got[1].json());
+    assert_eq!(fired["alerts"][0]["incident_id"], over["alerts"][0]["incident_id"]);
+    assert!(over["title"].as_str().is_some_and(|title| title.contains("web-1")), "{over}");
+    assert!(service.history().await[0].resolved.is_some());
+    service.end().await;
+}
+
 async fn kept(stores: &Stores, states: usize) {
     for _ in 0..500 {
         if stores.alerting.states().await.expect("read").len() == states {

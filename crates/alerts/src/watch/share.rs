@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use model::{MachineId, MachineStatus, UnixMillis};
-use storage::alerting::{AlertChanges, AlertState, Alerting, Claim, IncidentFilter, Shard};
+use storage::alerting::{
+    AlertChanges, AlertState, Alerting, Claim, Incident, IncidentFilter, Shard,
+};
 use storage::events::{Event, EventKind};
 use storage::registry::MachineRecord;
 
@@ -101,7 +103,11 @@ impl Share {
                 None => {
                     out.forget(state.id.clone());
                     if let Some(remembered) = remembered {
-                        close(store, &remembered.incident, at, &mut out).await?;
+                        let incident = close(store, &remembered.incident, at).await?;
+                        if let Some(incident) = incident {
+                            share.desk.tell_over(&incident, &remembered.told, at, &mut out);
+                            out.incidents.push(incident);
+                        }
                     }
                 }
             }
@@ -195,16 +201,15 @@ async fn close(
     store: &dyn Alerting,
     incident: &str,
     at: UnixMillis,
-    out: &mut AlertChanges,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Incident>> {
     let filter = IncidentFilter { open_only: true, ..IncidentFilter::default() };
     let open = store.incidents(&filter, usize::from(u16::MAX)).await?;
-    if let Some(mut incident) = open.into_iter().find(|i| i.id == incident) {
-        incident.resolved = Some(at);
-        incident.cause = Cause::Rule.name().to_owned();
-        out.incidents.push(incident);
-    }
-    Ok(())
+    let found = open.into_iter().find(|i| i.id == incident);
+    Ok(found.map(|incident| Incident {
+        resolved: Some(at),
+        cause: Cause::Rule.name().to_owned(),
+        ..incident
+    }))
 }
 
 /// Alerts that other services watch, as they were kept at their latest step.
