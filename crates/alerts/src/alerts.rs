@@ -21,6 +21,7 @@ use crate::book::Book;
 use crate::config::{Config, millis};
 use crate::desk::Pace;
 use crate::keeper::Keeper;
+use crate::letters::{Letters, letters};
 use crate::metrics::Metrics;
 use crate::notify::{Directory, Pacing, Sender, Workers};
 use crate::rule;
@@ -45,6 +46,7 @@ pub struct Alerts {
     attendant: Attendant,
     watcher: Watcher,
     keeper: Keeper,
+    letters: Letters,
     workers: Workers,
     rules_file: Option<RulesFile>,
     /// Ends when its last owner goes, and that may be this service.
@@ -85,12 +87,14 @@ impl Alerts {
         };
         let attendant = Attendant::open(store.clone(), directory.clone()).await;
         let attendant = attendant.context("failed to join the alert services")?;
+        let (letterbox, letters) = letters(stores.events.clone(), metrics.clone());
         let mut watcher = Watcher {
             store: store.clone(),
             book: book.clone(),
             directory: directory.clone(),
             registry: stores.registry.clone(),
             subscription,
+            letterbox,
             commands,
             keep,
             rolls: attendant.rolls(),
@@ -128,13 +132,23 @@ impl Alerts {
             directory,
             sender,
             watcher: send_command,
+            events: stores.events.clone(),
             history: stores.history,
             registry: stores.registry,
             series_per_rule_max: config.series_per_rule_max,
             probes: follow,
             tests: Arc::new(tokio::sync::Semaphore::new(1)),
         };
-        Ok(Self { api, attendant, watcher, keeper, workers, rules_file, events: stores.events })
+        Ok(Self {
+            api,
+            attendant,
+            watcher,
+            keeper,
+            letters,
+            workers,
+            rules_file,
+            events: stores.events,
+        })
     }
 
     /// `AlertConfigService` and `AlertService`, with their limits on messages.
@@ -152,7 +166,7 @@ impl Alerts {
     /// # Errors
     /// A part that ended before its time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { api, attendant, watcher, keeper, workers, rules_file, events } = self;
+        let Self { api, attendant, watcher, keeper, letters, workers, rules_file, events } = self;
         // The routes keep their own copy: requests in flight are answered as long as the watcher is there.
         drop(api);
         let give_up = CancellationToken::new();
@@ -161,6 +175,7 @@ impl Alerts {
         let mut attendant = spawn(attendant.run(stop.clone()));
         let mut watcher = spawn(watcher.run(stop.clone()));
         let mut keeper = spawn(keeper.run(give_up.clone()));
+        let mut letters = spawn(letters.run(stop.clone()));
         let mut workers = spawn(workers.run(stop.clone()));
         let file_stop = stop.clone();
         let mut file = spawn(async move {
@@ -176,6 +191,7 @@ impl Alerts {
             end = &mut attendant => Some(("attendant", end)),
             end = &mut watcher => Some(("watcher", end)),
             end = &mut keeper => Some(("keeper", end)),
+            end = &mut letters => Some(("dead letters", end)),
             end = &mut workers => Some(("notification workers", end)),
             end = &mut file => Some(("reader of the rules file", end)),
         };
@@ -193,6 +209,7 @@ impl Alerts {
             keeper.await.context("the alert service's keeper failed")?;
         }
         file.await.context("the alert service's reader of the rules file failed")?;
+        letters.await.context("the alert service's dead letters failed")?;
         workers.await.context("the alert service's notification workers failed")?;
         attendant.await.context("the alert service's attendant failed")?;
         // When nobody hears it, the others find out by themselves.

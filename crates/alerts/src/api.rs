@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{MachineId, UnixMillis};
 use proto::convert::{FieldError, timestamp_from_proto, timestamp_to_proto};
 use storage::alerting::Alerting;
-use storage::{History, Registry, StorageError};
+use storage::{EventStream, History, Registry, StorageError};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tonic::{Request, Status};
 
@@ -15,6 +15,7 @@ use crate::watch::Command;
 
 mod channel;
 mod channels;
+mod dead_events;
 mod now;
 mod probe;
 mod rule;
@@ -28,6 +29,7 @@ pub(crate) struct Api {
     pub(crate) directory: Directory,
     pub(crate) sender: Sender,
     pub(crate) watcher: mpsc::Sender<Command>,
+    pub(crate) events: Arc<dyn EventStream>,
     pub(crate) history: Arc<dyn History>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) series_per_rule_max: usize,

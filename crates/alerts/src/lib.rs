@@ -25,6 +25,7 @@ mod backtest;
 mod book;
 mod config;
 mod keeper;
+mod letters;
 mod metrics;
 mod notify;
 mod rules_file;

@@ -22,6 +22,9 @@ pub(crate) struct Metrics {
     rules: Gauge,
     alerts: Family<Phase, Gauge>,
     pub(crate) events_missed: Counter,
+    /// Events that could not be processed, and those of them that could not be kept.
+    pub(crate) events_failed: Counter,
+    pub(crate) dead_events_dropped: Counter,
     pub(crate) commit_failures: Counter,
     /// Attempts to send, by what became of them.
     pub(crate) messages: Family<Sent, Counter>,
@@ -71,6 +74,16 @@ impl Metrics {
             "events_missed",
             "Events this process was too slow to read",
             m.events_missed,
+        );
+        registry.register(
+            "events_failed",
+            "Events that could not be processed and were set aside",
+            m.events_failed,
+        );
+        registry.register(
+            "dead_events_dropped",
+            "Of these, those that are not kept because there was no room or no store",
+            m.dead_events_dropped,
         );
         registry.register(
             "commit_failures",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{MachineId, UnixMillis};
 use storage::alerting::{AlertChanges, AlertState, Alerting, Claim, Errand, Shard};
-use storage::events::{Event, EventKind, Received, Subscription};
+use storage::events::{Event, EventKind, Received, Subscription, Unprocessed};
 use storage::registry::{MachineRecord, Registry};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::book::{Book, now};
 use crate::desk::{Acknowledgement, Open, Pace, Route};
 use crate::engine::{Engine, Tally};
 use crate::keeper::Keep;
+use crate::letters::Letterbox;
 use crate::metrics::Metrics;
 use crate::notify::{Channel, Directory};
 use crate::rule::Rule;
@@ -76,6 +77,7 @@ pub(crate) struct Watcher {
     pub(crate) directory: Directory,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) subscription: Box<dyn Subscription>,
+    pub(crate) letterbox: Letterbox,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) keep: mpsc::Sender<Keep>,
     pub(crate) rolls: Rolls,
@@ -209,6 +211,10 @@ impl Watcher {
                 }
                 received = self.subscription.next() => match received {
                     Some(Received::Event(event)) => self.take(&event).await,
+                    Some(Received::Again(event)) => self.take_again(&event).await,
+                    Some(Received::Unreadable(unreadable)) => {
+                        self.letterbox.put(Unprocessed::Unreadable(unreadable));
+                    }
                     Some(Received::Missed(count)) => {
                         self.metrics.events_missed.inc_by(count);
                         tracing::warn!(count, "too slow for the event stream: missed events");
@@ -300,7 +306,29 @@ impl Watcher {
         out.done.push(errand.id);
     }
 
-    async fn take(&mut self, event: &Event) {
+    /// It is of the past. Of what happened since, the register knows.
+    async fn take_again(&mut self, event: &Arc<Event>) {
+        let machine = event.machine;
+        let kind = match &event.kind {
+            EventKind::Frame { frame, .. } => EventKind::Frame { frame: frame.clone(), late: true },
+            EventKind::Status { .. } | EventKind::Removed => {
+                match self.registry.machine(machine).await {
+                    Ok(Some(MachineRecord { status, status_since: since, .. })) => {
+                        EventKind::Status { status, since }
+                    }
+                    Ok(None) => EventKind::Removed,
+                    Err(error) => {
+                        let reason = format!("the register could not be asked what is true now: {error}");
+                        return self.letterbox.put(Unprocessed::Event(event.clone(), reason));
+                    }
+                }
+            }
+            other => other.clone(),
+        };
+        self.take(&Arc::new(Event { machine, kind })).await;
+    }
+
+    async fn take(&mut self, event: &Arc<Event>) {
         let (id, at) = (event.machine, now());
         if model::probe::is_probe(id) {
             if let EventKind::Frame { frame, .. } = &event.kind {
@@ -340,7 +368,9 @@ impl Watcher {
         if let Some(identity) = introduced {
             share.engine.set_machine(id, identity, at, &mut steps);
         }
-        share.take(event, at, &mut steps);
+        if let Err(reason) = share.take(event, at, &mut steps) {
+            self.letterbox.put(Unprocessed::Event(event.clone(), reason));
+        }
         if !steps.is_empty() {
             let out = self.state.out.entry(share.claim).or_default();
             share.settle(&steps, now(), out);

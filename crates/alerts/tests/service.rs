@@ -590,3 +590,93 @@ async fn rules_from_a_file_follow_it_and_cannot_be_changed_elsewhere() {
     gone().await;
     service.end().await;
 }
+
+impl Service {
+    async fn dead(&mut self) -> Vec<v1::DeadEvent> {
+        let listed = self.alerts.list_dead_events(v1::ListDeadEventsRequest::default()).await;
+        listed.expect("listed").into_inner().events
+    }
+
+    /// Waits until there is one, other than before.
+    async fn dead_after(&mut self, before: &str) -> v1::DeadEvent {
+        for _ in 0..500 {
+            if let Some(event) = self.dead().await.into_iter().find(|event| event.id != before) {
+                return event;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nothing is set aside");
+    }
+
+    async fn retry(&mut self, id: &str) -> Result<(), tonic::Status> {
+        let request = v1::RetryDeadEventRequest { id: id.to_owned() };
+        self.alerts.retry_dead_event(request).await.map(|_| ())
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_contradicts_itself_is_set_aside_and_watching_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut service = Service::start(dir.path(), quick()).await;
+    service.machine(1, "web-1").await;
+    service.create(cpu_rule()).await.expect("created");
+    let series = Series::gauge("system.cpu.utilization", "1", Labels::empty());
+    let layout = Layout::new(vec![series]).expect("valid");
+    let frame = Arc::new(Frame { time: now(), layout: layout.id(), values: vec![0.5, 0.95] });
+    let frame = LiveFrame { layout, frame };
+    service.publish(1, EventKind::Frame { frame, late: false }).await;
+    let dead = service.dead_after("").await;
+    assert_eq!((dead.machine_id, dead.kind.as_str()), (machine(1).to_string(), "frame"));
+    assert_eq!(dead.reason, "a frame of 2 values, and a layout of 1 series");
+    service.cpu(1, 0.95).await;
+    service.phases(&[v1::AlertPhase::Firing]).await;
+
+    service.retry(&dead.id).await.expect("retried");
+    let again = service.dead_after(&dead.id).await;
+    assert_eq!(again.kind, "late-frame", "it is of the past now");
+    assert_eq!(service.retry(&dead.id).await.expect_err("is gone").code(), Code::NotFound);
+    let request = v1::DiscardDeadEventRequest { id: again.id };
+    service.alerts.discard_dead_event(request.clone()).await.expect("discarded");
+    let twice = service.alerts.discard_dead_event(request).await.expect_err("is gone");
+    assert_eq!(twice.code(), Code::NotFound);
+    assert!(service.dead().await.is_empty());
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_status_that_is_retried_says_what_is_true_now() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut service = Service::start(dir.path(), quick()).await;
+    let offline = v1::OfflineCondition::default();
+    let rule = v1::AlertRule {
+        name: "Away".into(),
+        condition: Some(v1::alert_rule::Condition::Offline(offline)),
+        ..v1::AlertRule::default()
+    };
+    service.create(rule).await.expect("created");
+    service.machine(1, "web-1").await;
+    // It was offline once, which could not be processed then.
+    let kind = EventKind::Status { status: MachineStatus::Offline, since: now() };
+    let event = Arc::new(Event { machine: machine(1), kind });
+    let failed = storage::events::Unprocessed::Event(event, "failed".to_owned());
+    service.stores.events.set_aside(&failed).await.expect("set aside");
+    let dead = service.dead_after("").await;
+    service.retry(&dead.id).await.expect("retried");
+    // What comes after it is processed after it.
+    service.machine(2, "web-2").await;
+    service.status(2, MachineStatus::Offline).await;
+    let firing = async |service: &mut Service| {
+        let active = service.active().await;
+        active.iter().any(|alert| alert.phase() == v1::AlertPhase::Firing).then_some(active)
+    };
+    let active = loop {
+        if let Some(active) = firing(&mut service).await {
+            break active;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    // The default rule watches too.
+    let away = machine(2).to_string();
+    assert!(active.iter().all(|alert| alert.machine_id == away), "{active:?}");
+    service.end().await;
+}

@@ -1,6 +1,7 @@
 //! REST: what the pages show, as JSON.
 
 mod alerts;
+mod dead_events;
 mod error;
 mod events;
 mod incidents;
@@ -13,6 +14,7 @@ mod query;
 mod window;
 
 pub(crate) use alerts::{alerts, thresholds};
+pub(crate) use dead_events::{dead_event_discard, dead_event_retry, dead_events};
 pub(crate) use error::{ApiError, not_found};
 pub(crate) use events::events;
 pub(crate) use incidents::incidents;

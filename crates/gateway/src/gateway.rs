@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
@@ -95,6 +95,9 @@ impl Gateway {
             .route("/api/v1/metrics", get(api::metrics))
             .route("/api/v1/alerts", get(api::alerts))
             .route("/api/v1/alerts/history", get(api::incidents))
+            .route("/api/v1/alerts/dead-events", get(api::dead_events))
+            .route("/api/v1/alerts/dead-events/{id}", delete(api::dead_event_discard))
+            .route("/api/v1/alerts/dead-events/{id}/retry", post(api::dead_event_retry))
             .route("/api/v1/query_range", get(api::query_range))
             .merge(log_routes())
             .merge(push_routes())
@@ -163,5 +166,7 @@ fn alert_routes() -> Router<Shared> {
         .route("/alerts/channels/{id}/delete", post(alerts::channel_delete))
         .route("/alerts/channels/{id}/test", post(alerts::channel_test))
         .route("/alerts/dead/{id}/retry", post(alerts::dead_retry))
+        .route("/alerts/dead-events/{id}/retry", post(pages::dead_event_retry))
+        .route("/alerts/dead-events/{id}/discard", post(pages::dead_event_discard))
         .layer(axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX))
 }

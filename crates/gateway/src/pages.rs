@@ -26,7 +26,7 @@ pub(crate) use events::events;
 pub(crate) use facts::facts;
 pub(crate) use filesystems::filesystems;
 pub(crate) use fleet::fleet;
-pub(crate) use health::health;
+pub(crate) use health::{dead_event_discard, dead_event_retry, health};
 pub(crate) use login::{log_in, log_out, login};
 pub(crate) use machine::{machine, remove as machine_remove};
 pub(crate) use not_found::not_found;

@@ -46,6 +46,10 @@ pub(crate) async fn reading_and_own_forms(
         Method::POST if request.uri().path().starts_with("/api/v1/push/") => {
             same_origin(&shared, request, next).await
         }
+        // These take nothing, so a form elsewhere could send one; but no browser sends it without its origin.
+        Method::POST if request.uri().path().starts_with("/api/v1/alerts/") => {
+            same_origin(&shared, request, next).await
+        }
         Method::POST => {
             let allowed = &shared.config.allowed_origins;
             let checked = check_form(request.headers(), request.uri(), allowed);

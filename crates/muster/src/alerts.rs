@@ -16,6 +16,8 @@ use crate::guard::Guard;
 use crate::serving::{ALERTS_SERVICES, GRACE, Serving};
 use crate::stores;
 
+mod dead;
+
 /// Run the alert service alone: watch rules, remember alerts, send messages
 #[derive(Debug, clap::Args)]
 #[command(
@@ -25,6 +27,8 @@ Examples:
   muster alerts
   muster alerts --listen 127.0.0.1:7072
   muster alerts check /etc/muster/rules.toml
+  muster alerts dead list
+  muster alerts dead retry 1732734000000-0 --url http://10.0.0.5:7070 --token-file admin.token
 
 `muster up` has the alert service in it. Alone it needs stores that it shares with the aggregator."
 )]
@@ -50,13 +54,19 @@ enum Command {
         /// Rules file (TOML)
         file: PathBuf,
     },
+    /// Look at events that could not be processed, and retry or discard them
+    Dead(dead::Args),
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Command::Check { file }) = args.command {
-        let rules = ::alerts::read_rules_file(&file)?;
-        println!("{}: ok, {} rules", file.display(), rules.len());
-        return Ok(());
+    match args.command {
+        None => {}
+        Some(Command::Check { file }) => {
+            let rules = ::alerts::read_rules_file(&file)?;
+            println!("{}: ok, {} rules", file.display(), rules.len());
+            return Ok(());
+        }
+        Some(Command::Dead(dead)) => return dead::run(dead).await,
     }
     let config = args.flags.load()?;
     if config.storage.events == EventsKind::Local {

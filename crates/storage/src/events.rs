@@ -9,11 +9,15 @@ use model::{Gap, LogEvent, MachineEvent, MachineId, MachineStatus, ProcessReport
 use crate::StorageError;
 use crate::live::LiveFrame;
 
+mod dead;
 mod local;
 mod redis;
 
+pub use dead::{
+    CONTENT_BYTES_MAX, DEAD_MAX, DeadLetter, DeadLetters, Retry, Unprocessed, Unreadable,
+};
 pub use local::LocalEvents;
-pub use redis::{Consumer, DeadLetter, GroupEvent, RedisEvents};
+pub use redis::RedisEvents;
 
 /// One thing that happened to one machine.
 #[derive(Clone, Debug)]
@@ -47,6 +51,11 @@ pub enum EventKind {
 #[derive(Clone, Debug)]
 pub enum Received {
     Event(Arc<Event>),
+    /// An event that was set aside and is to be tried again. It is for those who set events aside: what is new
+    /// went on without it, and it may be old.
+    Again(Arc<Event>),
+    /// Somebody else published what this process cannot read.
+    Unreadable(Arc<Unreadable>),
     /// The subscriber was too slow and missed this many events, which are gone for it.
     Missed(u64),
 }
@@ -59,6 +68,18 @@ pub trait EventStream: Send + Sync + fmt::Debug {
 
     /// Everything published from now on.
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, StorageError>;
+
+    /// Keeps what a subscriber could not process, until a person decides. False when there are [`DEAD_MAX`]
+    /// already and it is not kept.
+    async fn set_aside(&self, what: &Unprocessed) -> Result<bool, StorageError>;
+
+    async fn dead_letters(&self, limit: usize) -> Result<DeadLetters, StorageError>;
+
+    /// Gives a dead letter to all subscribers as [`Received::Again`], to each once, and forgets it.
+    async fn retry_dead(&self, id: &str) -> Result<Retry, StorageError>;
+
+    /// Forgets a dead letter. False when it is not there.
+    async fn discard_dead(&self, id: &str) -> Result<bool, StorageError>;
 }
 
 /// One reader of the event stream. Bounded: a reader that is too slow loses the oldest events and is

@@ -117,12 +117,18 @@ impl Dispatch {
                     EventKind::Removed => _ = self.roll.forget(event.machine),
                     _ => {}
                 },
-                Some(Received::Missed(missed)) => {
-                    self.metrics.events_missed.inc_by(missed);
-                    self.hub.missed();
-                }
+                Some(Received::Missed(missed)) => self.missed(missed),
+                // Whether it is kept is for those who have to process everything.
+                Some(Received::Unreadable(_)) => self.missed(1),
+                // It is of the past, and viewers went on without it.
+                Some(Received::Again(_)) => {}
                 None => return,
             }
         }
+    }
+
+    fn missed(&self, events: u64) {
+        self.metrics.events_missed.inc_by(events);
+        self.hub.missed();
     }
 }

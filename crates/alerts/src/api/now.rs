@@ -188,6 +188,29 @@ impl AlertService for Api {
         Ok(Response::new(v1::ListDeadNoticesResponse { notices }))
     }
 
+    async fn list_dead_events(
+        &self,
+        request: Request<v1::ListDeadEventsRequest>,
+    ) -> Result<Response<v1::ListDeadEventsResponse>, Status> {
+        self.dead_events(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn retry_dead_event(
+        &self,
+        request: Request<v1::RetryDeadEventRequest>,
+    ) -> Result<Response<v1::RetryDeadEventResponse>, Status> {
+        self.retry_event(&request.into_inner().id).await?;
+        Ok(Response::new(v1::RetryDeadEventResponse {}))
+    }
+
+    async fn discard_dead_event(
+        &self,
+        request: Request<v1::DiscardDeadEventRequest>,
+    ) -> Result<Response<v1::DiscardDeadEventResponse>, Status> {
+        self.discard_event(&request.into_inner().id).await?;
+        Ok(Response::new(v1::DiscardDeadEventResponse {}))
+    }
+
     async fn retry_dead_notice(
         &self,
         request: Request<v1::RetryDeadNoticeRequest>,

@@ -136,11 +136,21 @@ impl Share {
         self.settle(&steps, at, out);
     }
 
-    /// Takes in what a machine that the engine knows sent or did.
-    pub(super) fn take(&mut self, event: &Event, at: UnixMillis, steps: &mut Vec<Change>) {
+    /// Takes in what a machine that the engine knows sent or did. An event that contradicts itself changes nothing
+    /// and is told with the reason.
+    pub(super) fn take(
+        &mut self,
+        event: &Event,
+        at: UnixMillis,
+        steps: &mut Vec<Change>,
+    ) -> Result<(), String> {
         let id = event.machine;
         match &event.kind {
             EventKind::Frame { frame, late } => {
+                let (values, series) = (frame.frame.values.len(), frame.layout.len());
+                if values != series {
+                    return Err(format!("a frame of {values} values, and a layout of {series} series"));
+                }
                 if !late && self.heard.insert(id) {
                     self.engine.set_status(id, MachineStatus::Online, at, steps);
                 }
@@ -160,6 +170,7 @@ impl Share {
             | EventKind::Machine(_)
             | EventKind::Gap(_) => {}
         }
+        Ok(())
     }
 
     pub(super) fn tick(&mut self, at: UnixMillis, out: &mut AlertChanges) {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
-use axum::extract::State;
-use axum::http::Uri;
-use axum::response::Response;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use model::{UnixMillis, metric};
 use proto::convert::{duration_from_ms, timestamp_to_proto};
 use proto::v1;
+use tonic::{Code, Status};
 
 use super::Page;
 use super::page::html;
@@ -16,11 +17,12 @@ use crate::api::now_ms;
 use crate::format;
 use crate::gateway::Shared;
 use crate::live::{Figures, Link};
-use crate::view::{EventLine, MachineLine, ServerLines, When, seconds};
+use crate::view::{EventLine, MachineLine, ServerLines, When, millis, seconds};
 
 /// Machines whose gaps are asked for: those that are in trouble come first.
 const MACHINES_ASKED: usize = 25;
 const GAPS_SHOWN: usize = 50;
+const DEAD_SHOWN: u32 = 50;
 const HOUR_MS: i64 = 3_600_000;
 
 #[derive(Template)]
@@ -38,7 +40,24 @@ struct HealthPage {
     versions: Vec<(String, usize)>,
     collectors: Vec<Collector>,
     gaps: Vec<(String, String, EventLine)>,
+    dead: Dead,
     problem: String,
+}
+
+/// Events that the alert services could not process.
+#[derive(Default)]
+struct Dead {
+    total: u32,
+    shown: Vec<DeadLine>,
+}
+
+struct DeadLine {
+    id: String,
+    since: Option<When>,
+    machine: String,
+    kind: String,
+    reason: String,
+    can_be_retried: bool,
 }
 
 /// One machine's delivery.
@@ -153,8 +172,11 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         let trouble = |c: &Collector| (c.lost() > 0.0, !c.machine.is_heard(), c.skewed);
         trouble(b).cmp(&trouble(a)).then_with(|| a.machine.name.cmp(&b.machine.name))
     });
-    let (gaps, server) =
-        tokio::join!(gaps(&shared, &collectors, now), shared.upstream.server_status());
+    let (gaps, server, dead) = tokio::join!(
+        gaps(&shared, &collectors, now),
+        shared.upstream.server_status(),
+        dead(&shared, now)
+    );
     let server = match server {
         Ok(answer) => ServerLines::new(answer, now),
         Err(status) => ServerLines::unknown(&status),
@@ -165,13 +187,54 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         link_since: since.map(|ms| When::new(now, ms)),
         link_reason,
         gateway: gateway_lines(shared.hub.figures()),
-        worries: worries(link, &server, &collectors, &gaps, now),
+        worries: worries(link, &server, &collectors, &gaps, dead.total, now),
         server,
         versions: versions(&collectors),
         collectors,
         gaps,
+        dead,
         problem,
     })
+}
+
+/// None where there is no alert service, or an old one.
+async fn dead(shared: &Shared, now: i64) -> Dead {
+    let request = v1::ListDeadEventsRequest { limit: DEAD_SHOWN };
+    let Ok(answer) = shared.alerts.list_dead_events(request).await else { return Dead::default() };
+    let line = |event: v1::DeadEvent| DeadLine {
+        since: millis(event.since.as_ref()).map(|ms| When::new(now, ms)),
+        machine: event.machine_id,
+        kind: event.kind,
+        reason: event.reason,
+        can_be_retried: event.can_be_retried,
+        id: event.id,
+    };
+    Dead { total: answer.total, shown: answer.events.into_iter().map(line).collect() }
+}
+
+pub(crate) async fn dead_event_retry(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Response {
+    back(shared.alerts.retry_dead_event(v1::RetryDeadEventRequest { id }).await)
+}
+
+pub(crate) async fn dead_event_discard(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Response {
+    back(shared.alerts.discard_dead_event(v1::DiscardDeadEventRequest { id }).await)
+}
+
+/// To what is still there, also after somebody else was quicker.
+fn back<T>(outcome: Result<T, Status>) -> Response {
+    match outcome {
+        Err(status) if status.code() != Code::NotFound => {
+            let said = format!("That did not work: {}\n", status.message());
+            (StatusCode::BAD_GATEWAY, said).into_response()
+        }
+        _ => Redirect::to("../../../about/health#dead-events").into_response(),
+    }
 }
 
 /// In one line what a person should know first.
@@ -180,6 +243,7 @@ fn worries(
     server: &ServerLines,
     collectors: &[Collector],
     gaps: &[(String, String, EventLine)],
+    dead: u32,
     now: i64,
 ) -> Vec<String> {
     let mut worries = Vec::new();
@@ -194,6 +258,10 @@ fn worries(
     }
     for queue in server.queues.iter().filter(|queue| !queue.level.is_empty()) {
         worries.push(format!("{} at {} %", queue.name.to_lowercase(), queue.percent));
+    }
+    if dead > 0 {
+        let events = if dead == 1 { "event" } else { "events" };
+        worries.push(format!("{dead} {events} could not be processed by the alert service"));
     }
     let recent = |line: &EventLine| line.when.as_ref().is_some_and(|w| w.ms > now - 24 * HOUR_MS);
     let losing: BTreeSet<&str> = (collectors.iter().filter(|c| c.lost() > 0.0))

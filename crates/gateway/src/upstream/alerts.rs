@@ -42,6 +42,9 @@ calls! {
     end_silence(now: EndSilenceRequest) -> EndSilenceResponse;
     list_dead_notices(now: ListDeadNoticesRequest) -> ListDeadNoticesResponse;
     retry_dead_notice(now: RetryDeadNoticeRequest) -> RetryDeadNoticeResponse;
+    list_dead_events(now: ListDeadEventsRequest) -> ListDeadEventsResponse;
+    retry_dead_event(now: RetryDeadEventRequest) -> RetryDeadEventResponse;
+    discard_dead_event(now: DiscardDeadEventRequest) -> DiscardDeadEventResponse;
     list_rules(config: ListRulesRequest) -> ListRulesResponse;
     get_rule(config: GetRuleRequest) -> GetRuleResponse;
     create_rule(config: CreateRuleRequest) -> CreateRuleResponse;

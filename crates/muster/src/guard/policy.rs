@@ -59,6 +59,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     ("GET", "/ws", Read, Plain),
     // REST.
     ("POST", "/api/v1/push/{what}", Push, Json),
+    ("POST", "/api/v1/alerts/{*action}", Admin, Json),
     ("GET", "/api/{*path}", Read, Json),
     ("DELETE", "/api/{*path}", Admin, Json),
     ("GET", "/prometheus/{*path}", Read, Json),
@@ -83,6 +84,7 @@ const TABLE: &[(&str, &str, Policy, Voice)] = &[
     ("POST", "/muster.v1.AlertService/ListSilences", Read, Grpc),
     ("POST", "/muster.v1.AlertService/ListDeadNotices", Read, Grpc),
     ("POST", "/muster.v1.AlertService/FollowProbe", Read, Grpc),
+    ("POST", "/muster.v1.AlertService/ListDeadEvents", Read, Grpc),
     ("POST", "/muster.v1.AlertService/{rpc}", Admin, Grpc),
     // Whoever has a secret may ask whose it is; a gateway asks for its visitors.
     ("POST", "/muster.v1.AccessService/Identify", Read, Grpc),

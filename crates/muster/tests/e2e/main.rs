@@ -9,6 +9,7 @@ mod browser;
 mod cluster;
 mod command_line;
 mod culprit;
+mod dead_events;
 mod demo;
 mod deployment;
 mod durability;

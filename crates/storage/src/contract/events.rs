@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use model::{MachineId, UnixMillis};
 
-use crate::events::{Event, EventKind, EventStream, Received, Subscription};
+use crate::events::{
+    CONTENT_BYTES_MAX, DEAD_MAX, Event, EventKind, EventStream, Received, Retry, Subscription,
+    Unprocessed,
+};
 
 /// Runs the whole suite: `events_contract!(async || -> Arc<dyn EventStream> { … })`.
 #[macro_export]
@@ -14,6 +17,10 @@ macro_rules! events_contract {
             every_subscriber_gets_every_event_in_order
             a_subscriber_gets_nothing_from_before
             a_slow_subscriber_is_told_what_it_missed_and_slows_nobody
+            what_is_set_aside_is_listed_until_it_is_discarded
+            a_dead_letter_that_is_retried_reaches_every_subscriber_once_and_is_gone
+            what_is_too_large_is_set_aside_without_its_content
+            no_more_is_set_aside_than_may_be
         );
     };
 }
@@ -30,11 +37,20 @@ fn event(number: i64) -> Event {
 async fn next(subscription: &mut Box<dyn Subscription>) -> Result<i64, u64> {
     match subscription.next().await.expect("the stream goes on") {
         Received::Missed(count) => Err(count),
-        Received::Event(event) => match event.kind {
-            EventKind::Status { since, .. } => Ok(since.0),
-            ref other => panic!("nobody published {other:?}"),
-        },
+        Received::Event(event) => Ok(number(&event)),
+        other => panic!("nobody asked for {other:?}"),
     }
+}
+
+fn number(event: &Event) -> i64 {
+    match event.kind {
+        EventKind::Status { since, .. } => since.0,
+        ref other => panic!("nobody published {other:?}"),
+    }
+}
+
+fn failed(number: i64) -> Unprocessed {
+    Unprocessed::Event(Arc::new(event(number)), format!("failed at {number}"))
 }
 
 pub async fn every_subscriber_gets_every_event_in_order(
@@ -84,4 +100,81 @@ pub async fn a_slow_subscriber_is_told_what_it_missed_and_slows_nobody(
     }
     assert!(missed > 0, "it is bounded");
     assert_eq!(received + missed, PUBLISHED, "and every loss is counted");
+}
+
+pub async fn what_is_set_aside_is_listed_until_it_is_discarded(
+    open: impl AsyncFn() -> Arc<dyn EventStream>,
+) {
+    let events = open().await;
+    assert_eq!(events.dead_letters(10).await.expect("listed").total, 0);
+    for number in 0..3 {
+        assert!(events.set_aside(&failed(number)).await.expect("set aside"));
+    }
+    let dead = events.dead_letters(2).await.expect("listed");
+    assert_eq!((dead.total, dead.letters.len()), (3, 2));
+    let letter = &dead.letters[0];
+    assert_eq!(letter.machine, event(0).machine.to_string());
+    assert_eq!(letter.kind, "status");
+    assert!(letter.reason.starts_with("failed at ") && letter.whole, "{letter:?}");
+    assert!(letter.since.0 > 0 && letter.since <= dead.letters[1].since, "{dead:?}");
+    assert!(events.discard_dead(&letter.id).await.expect("discarded"));
+    assert!(!events.discard_dead(&letter.id).await.expect("answers"));
+    let left = events.dead_letters(10).await.expect("listed");
+    assert_eq!(left.total, 2);
+    assert!(left.letters.iter().all(|other| other.id != letter.id), "{left:?}");
+}
+
+pub async fn a_dead_letter_that_is_retried_reaches_every_subscriber_once_and_is_gone(
+    open: impl AsyncFn() -> Arc<dyn EventStream>,
+) {
+    let events = open().await;
+    let mut subscriptions = Vec::new();
+    for _ in 0..2 {
+        subscriptions.push(events.subscribe().await.expect("subscribed"));
+    }
+    events.set_aside(&failed(7)).await.expect("set aside");
+    let id = events.dead_letters(1).await.expect("listed").letters.remove(0).id;
+    assert_eq!(events.retry_dead(&id).await.expect("retried"), Retry::Published);
+    assert_eq!(events.dead_letters(1).await.expect("listed").total, 0);
+    assert_eq!(events.retry_dead(&id).await.expect("answers"), Retry::Absent);
+    events.set_aside(&failed(8)).await.expect("set aside");
+    let id = events.dead_letters(1).await.expect("listed").letters.remove(0).id;
+    assert_eq!(events.retry_dead(&id).await.expect("retried"), Retry::Published);
+    for subscription in &mut subscriptions {
+        for expected in [7, 8] {
+            match subscription.next().await {
+                Some(Received::Again(event)) => assert_eq!(number(&event), expected),
+                other => panic!("expected {expected} again, found {other:?}"),
+            }
+        }
+    }
+}
+
+pub async fn what_is_too_large_is_set_aside_without_its_content(
+    open: impl AsyncFn() -> Arc<dyn EventStream>,
+) {
+    let events = open().await;
+    let kind = EventKind::Machine(model::MachineEvent {
+        time: UnixMillis(1),
+        kind: model::EventKind::OomKill,
+        detail: "x".repeat(CONTENT_BYTES_MAX),
+        attributes: model::Labels::empty(),
+    });
+    let large = Arc::new(Event { kind, ..event(0) });
+    let large = Unprocessed::Event(large, "too much".to_owned());
+    assert!(events.set_aside(&large).await.expect("set aside"));
+    let letter = events.dead_letters(1).await.expect("listed").letters.remove(0);
+    assert!(!letter.whole, "{letter:?}");
+    assert_eq!(events.retry_dead(&letter.id).await.expect("answers"), Retry::Cut);
+    assert!(events.discard_dead(&letter.id).await.expect("discarded"));
+}
+
+pub async fn no_more_is_set_aside_than_may_be(open: impl AsyncFn() -> Arc<dyn EventStream>) {
+    let events = open().await;
+    for number in 0..DEAD_MAX {
+        assert!(events.set_aside(&failed(number as i64)).await.expect("set aside"));
+    }
+    assert!(!events.set_aside(&failed(-1)).await.expect("answers"), "it is bounded");
+    let dead = events.dead_letters(DEAD_MAX + 1).await.expect("listed");
+    assert_eq!((dead.total, dead.letters.len()), (DEAD_MAX, DEAD_MAX));
 }

@@ -9,17 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::entry::Origin;
-use super::{Event, EventStream, Received, Subscription};
+use super::{DeadLetters, Event, EventStream, Received, Retry, Subscription, Unprocessed};
 use crate::StorageError;
 use crate::redis::{Redis, STORE};
 
-mod codec;
+pub(super) mod codec;
+mod dead;
 mod entry;
-mod group;
 mod reader;
 mod writer;
-
-pub use group::{Consumer, DeadLetter, GroupEvent};
 
 /// The server adapter of [`EventStream`].
 ///
@@ -87,6 +85,22 @@ impl EventStream for RedisEvents {
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, StorageError> {
         Ok(Box::new(RedisSubscription(self.fan.subscribe())))
+    }
+
+    async fn set_aside(&self, what: &Unprocessed) -> Result<bool, StorageError> {
+        dead::set_aside(&self.redis, what).await
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<DeadLetters, StorageError> {
+        dead::letters(&self.redis, limit).await
+    }
+
+    async fn retry_dead(&self, id: &str) -> Result<Retry, StorageError> {
+        dead::retry(&self.redis, id).await
+    }
+
+    async fn discard_dead(&self, id: &str) -> Result<bool, StorageError> {
+        dead::discard(&self.redis, id).await
     }
 }
 

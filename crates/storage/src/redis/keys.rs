@@ -66,8 +66,13 @@ impl Keys {
         format!("{}:events", self.prefix)
     }
 
-    /// Stream: events that a group of consumers could not process.
+    /// Hash: events that could not be processed, by their id, as JSON.
     pub(crate) fn dead(&self) -> String {
         format!("{}:events:dead", self.prefix)
+    }
+
+    /// Hash: what is in them.
+    pub(crate) fn dead_content(&self) -> String {
+        format!("{}:events:dead:content", self.prefix)
     }
 }

@@ -87,6 +87,27 @@ impl AlertService for Synthetic {
         Err(absent())
     }
 
+    async fn list_dead_events(
+        &self,
+        _: Request<v1::ListDeadEventsRequest>,
+    ) -> Answer<v1::ListDeadEventsResponse> {
+        Err(absent())
+    }
+
+    async fn retry_dead_event(
+        &self,
+        _: Request<v1::RetryDeadEventRequest>,
+    ) -> Answer<v1::RetryDeadEventResponse> {
+        Err(absent())
+    }
+
+    async fn discard_dead_event(
+        &self,
+        _: Request<v1::DiscardDeadEventRequest>,
+    ) -> Answer<v1::DiscardDeadEventResponse> {
+        Err(absent())
+    }
+
     type FollowProbeStream = Streamed<v1::FollowProbeResponse>;
 
     async fn follow_probe(

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use model::MachineId;
 
 use super::codec;
-use crate::events::Event;
+use crate::events::dead::{self, Entry};
+use crate::events::{DeadLetter, Event};
 
 /// Who published an entry: one life of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,9 +16,7 @@ pub(super) struct Origin(u64);
 
 impl Origin {
     pub(super) fn random() -> Self {
-        // The standard library's own source of randomness; it needs to differ, not to be secret.
-        use std::hash::{BuildHasher as _, RandomState};
-        Self(RandomState::new().hash_one(std::process::id()))
+        Self(dead::random())
     }
 }
 
@@ -34,6 +33,7 @@ const KIND: &str = "kind";
 const FROM: &str = "from";
 const NUMBER: &str = "number";
 const DATA: &str = "data";
+const AGAIN: &str = "again";
 
 pub(super) fn to_fields(origin: Origin, number: u64, event: &Event) -> Vec<(&'static str, Bytes)> {
     let (kind, data) = codec::encode(&event.kind);
@@ -44,6 +44,31 @@ pub(super) fn to_fields(origin: Origin, number: u64, event: &Event) -> Vec<(&'st
         (NUMBER, number.to_string().into()),
         (DATA, data.into()),
     ]
+}
+
+/// A dead letter that is tried again. It is nobody's next event, and known by its id.
+pub(super) fn again(letter: &DeadLetter, data: Bytes) -> Vec<(&'static str, Bytes)> {
+    vec![
+        (MACHINE, letter.machine.clone().into()),
+        (KIND, letter.kind.clone().into()),
+        (AGAIN, letter.id.clone().into()),
+        (DATA, data),
+    ]
+}
+
+/// The dead letter that an entry was.
+pub(super) fn dead_letter(fields: &Fields) -> Option<&str> {
+    text(fields, AGAIN).ok()
+}
+
+/// Whatever is there.
+pub(super) fn raw(fields: &Fields) -> Entry {
+    let text = |name| fields.get(name).map(|b| String::from_utf8_lossy(b).into_owned());
+    Entry {
+        machine: text(MACHINE).unwrap_or_default(),
+        kind: text(KIND).unwrap_or_default(),
+        data: fields.get(DATA).cloned().unwrap_or_default(),
+    }
 }
 
 /// Which of its publisher's events an entry is.

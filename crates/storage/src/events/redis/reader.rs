@@ -1,6 +1,6 @@
 //! Follows what other processes publish and hands it to the subscribers of this one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::Fan;
 use super::codec::Content;
 use super::entry::{self, Fields, Origin};
 use crate::StorageError;
-use crate::events::{Event, EventKind, Received};
+use crate::events::{DEAD_MAX, Event, EventKind, Received, Unreadable};
 use crate::live::LiveFrame;
 use crate::redis::{Redis, failed};
 
@@ -26,6 +26,9 @@ pub(super) struct Reader {
     position: String,
     /// The number of the last entry of each other publisher.
     numbers: HashMap<Origin, u64>,
+    /// Dead letters that came again, the latest last. Whoever retried one may have been killed before it forgot it,
+    /// and two people may retry one at once.
+    again: VecDeque<String>,
 }
 
 const BATCH_MAX: u64 = 512;
@@ -33,6 +36,8 @@ const BLOCK: Duration = Duration::from_secs(2);
 /// Publishers come and go with their processes.
 const PUBLISHERS_MAX: usize = 256;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// As many as can be dead at a time.
+const AGAIN_MAX: usize = DEAD_MAX;
 
 impl Reader {
     /// Stands behind the last entry that is there.
@@ -46,7 +51,7 @@ impl Reader {
         let last: Vec<(String, Fields)> =
             client.xrevrange_values(&key, "+", "-", Some(1)).await.map_err(failed)?;
         let position = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
-        Ok(Self { redis, client, own, fan, position, numbers: HashMap::new() })
+        Ok(Self { redis, client, own, fan, position, numbers: HashMap::new(), again: VecDeque::new() })
     }
 
     pub(super) async fn run(mut self) {
@@ -96,45 +101,62 @@ impl Reader {
                 Ok((origin, number)) => self.missed(origin, number),
                 Err(_) => 0,
             };
+            if entry::dead_letter(&fields).is_some_and(|letter| !self.is_new(letter)) {
+                continue;
+            }
             let content =
                 entry::machine(&fields).and_then(|machine| Ok((machine, entry::content(&fields)?)));
-            match content {
-                Ok(content) => news.push((missed, Some(content))),
-                Err(reason) => {
-                    tracing::warn!(entry.id = id, reason, "left out an event that cannot be read");
-                    news.push((missed + 1, None));
-                }
-            }
+            news.push((id, fields, missed, content));
         }
-        let layouts = news.iter().filter_map(|(_, content)| match content {
-            Some((_, Content::Frame { frame, .. })) => Some(frame.layout),
+        let layouts = news.iter().filter_map(|(.., content)| match content {
+            Ok((_, Content::Frame { frame, .. })) => Some(frame.layout),
             _ => None,
         });
         let layouts = layouts.collect::<HashSet<_>>();
-        let layouts = self.redis.layouts(&layouts).await.unwrap_or_default();
-        for (mut missed, content) in news {
+        // Nothing where Redis does not say: then its frames are missed, not unreadable.
+        let layouts = self.redis.layouts(&layouts).await.ok();
+        for (id, fields, missed, content) in news {
             let event = content.and_then(|(machine, content)| {
                 let kind = match content {
-                    Content::Whole(kind) => Some(kind),
+                    Content::Whole(kind) => kind,
                     Content::Frame { frame, late } => {
+                        let Some(layouts) = &layouts else { return Ok(None) };
                         let layout = layouts.get(&frame.layout);
                         let layout = layout.filter(|layout| layout.len() == frame.values.len());
-                        missed += u64::from(layout.is_none());
-                        layout.cloned().map(|layout| EventKind::Frame {
-                            frame: LiveFrame { layout, frame: Arc::new(frame) },
-                            late,
-                        })
+                        let layout = layout.cloned().ok_or("its layout is gone")?;
+                        EventKind::Frame { frame: LiveFrame { layout, frame: Arc::new(frame) }, late }
                     }
                 };
-                kind.map(|kind| Event { machine, kind })
+                Ok(Some(Arc::new(Event { machine, kind })))
             });
+            let missed = missed + u64::from(matches!(event, Ok(None)));
             if missed > 0 {
                 let _ = self.fan.send(Received::Missed(missed));
             }
-            if let Some(event) = event {
-                let _ = self.fan.send(Received::Event(Arc::new(event)));
-            }
+            let again = entry::dead_letter(&fields).is_some();
+            let received = match event {
+                Ok(None) => continue,
+                Ok(Some(event)) if again => Received::Again(event),
+                Ok(Some(event)) => Received::Event(event),
+                Err(reason) => {
+                    let entry = entry::raw(&fields);
+                    Received::Unreadable(Arc::new(Unreadable { reason, id, entry }))
+                }
+            };
+            let _ = self.fan.send(received);
         }
+    }
+
+    /// Whether a dead letter has not come again before.
+    fn is_new(&mut self, letter: &str) -> bool {
+        if self.again.iter().any(|known| known == letter) {
+            return false;
+        }
+        if self.again.len() >= AGAIN_MAX {
+            self.again.pop_front();
+        }
+        self.again.push_back(letter.to_owned());
+        true
     }
 
     /// How many of a publisher's events never came. Of one that is new here, none.

@@ -97,15 +97,13 @@ async fn whoever_lost_events_is_told_how_many() {
 async fn a_quiet_stream_is_followed_without_a_pause() {
     let Some((one, two)) = pair().await else { return };
     let mut at_two = two.subscribe().await.expect("subscribed");
-    let mut member = two.consumer("alerts", "a", Duration::from_secs(60)).await.expect("joined");
     // Longer than any command waits for something to happen.
-    let quiet = tokio::time::timeout(Duration::from_millis(2500), member.next()).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(2500), at_two.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     let published = std::time::Instant::now();
     one.publish(event(7)).await.expect("published");
     assert_eq!(next_number(&mut at_two).await, 7);
     assert!(published.elapsed() < Duration::from_millis(200), "{:?}", published.elapsed());
-    assert_eq!(number(&member.next().await.expect("handed out").event), 7);
 }
 
 #[tokio::test]
@@ -123,78 +121,73 @@ async fn the_stream_is_bounded_and_expires() {
     assert_eq!(next_number(&mut at_two).await, 1);
 }
 
-const SOON: Duration = Duration::from_millis(200);
+async fn write(events: &RedisEvents, fields: Vec<(&'static str, &str)>) {
+    let key = events.redis.keys.events();
+    let _: String = events.redis.any().xadd(&key, false, None, "*", fields).await.expect("written");
+}
+
+async fn next_unreadable(subscription: &mut Box<dyn Subscription>) -> Unprocessed {
+    match next(subscription).await {
+        Received::Unreadable(unreadable) => Unprocessed::Unreadable(unreadable),
+        other => panic!("unexpected {other:?}"),
+    }
+}
 
 #[tokio::test]
-async fn a_group_shares_the_work_and_takes_over_from_a_dead_member() {
+async fn what_no_process_can_read_is_set_aside_once() {
     let Some((one, two)) = pair().await else { return };
-    let mut a = two.consumer("alerts", "a", SOON).await.expect("joined");
-    for n in 0..3 {
-        one.publish(event(n)).await.expect("published");
-    }
-    let first = a.next().await.expect("handed out");
-    assert_eq!((number(&first.event), first.attempts), (0, 1));
-    a.acknowledge(&first.id).await.expect("acknowledged");
-    // It dies without having acknowledged the others, which it may have been handed.
-    let second = a.next().await.expect("handed out");
-    assert_eq!(number(&second.event), 1);
-    drop(a);
-    tokio::time::sleep(SOON * 2).await;
-    let mut b = one.consumer("alerts", "b", SOON).await.expect("joined");
-    let mut seen = Vec::new();
-    while seen.len() < 2 {
-        let event = tokio::time::timeout(Duration::from_secs(5), b.next()).await;
-        let event = event.expect("in time").expect("handed out");
-        b.acknowledge(&event.id).await.expect("acknowledged");
-        seen.push(number(&event.event));
-    }
-    seen.sort_unstable();
-    assert_eq!(seen, [1, 2]);
-}
-
-#[tokio::test]
-async fn what_keeps_failing_is_set_aside_and_can_be_retried_or_discarded() {
-    let Some((one, _two)) = pair().await else { return };
-    let mut a = one.consumer("alerts", "a", SOON).await.expect("joined");
+    let (mut at_one, mut at_two) =
+        (one.subscribe().await.expect("subscribed"), two.subscribe().await.expect("subscribed"));
+    write(&one, vec![("machine", "nobody"), ("kind", "status"), ("data", "x")]).await;
     one.publish(event(1)).await.expect("published");
-    let failing = a.next().await.expect("handed out");
-    a.give_up(&failing, "the rule is broken").await.expect("set aside");
-    let dead = one.dead_letters(10).await.expect("listed");
-    assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].group.as_str(), dead[0].kind.as_str()), ("alerts", "status"));
-    assert_eq!(dead[0].reason, "the rule is broken");
-    assert!(one.retry_dead(&dead[0].id).await.expect("published again"));
-    assert!(!one.discard_dead(&dead[0].id).await.expect("gone already"));
-    let again = a.next().await.expect("handed out");
-    assert_eq!(number(&again.event), 1);
-    assert!(one.dead_letters(10).await.expect("listed").is_empty());
+    let (first, second) = (next_unreadable(&mut at_one).await, next_unreadable(&mut at_two).await);
+    // What comes behind it is not held up.
+    assert_eq!((next_number(&mut at_one).await, next_number(&mut at_two).await), (1, 1));
+    assert!(one.set_aside(&first).await.expect("set aside"));
+    assert!(two.set_aside(&second).await.expect("there already"));
+    let dead = two.dead_letters(10).await.expect("listed");
+    assert_eq!(dead.total, 1, "{dead:?}");
+    let letter = &dead.letters[0];
+    assert_eq!((letter.machine.as_str(), letter.kind.as_str()), ("nobody", "status"));
+    assert!(letter.reason.starts_with("machine: "), "{letter:?}");
 
-    // Never acknowledged: set aside after the last attempt.
-    drop(a);
-    for round in 0..=group::ATTEMPTS_MAX + 1 {
-        tokio::time::sleep(SOON + SOON / 4).await;
-        let mut member = one.consumer("alerts", "b", SOON).await.expect("joined");
-        let _ = tokio::time::timeout(Duration::from_millis(300), member.next()).await;
-        if one.dead_letters(10).await.expect("listed").len() == 1 {
-            assert!(round >= group::ATTEMPTS_MAX - 1, "set aside too early: {round}");
-            return;
-        }
-    }
-    panic!("it is handed out for ever");
+    // It is still unreadable: then it can be set aside again.
+    assert_eq!(two.retry_dead(&letter.id).await.expect("retried"), Retry::Published);
+    assert!(one.set_aside(&next_unreadable(&mut at_one).await).await.expect("set aside"));
+    assert_ne!(one.dead_letters(10).await.expect("listed").letters[0].id, letter.id);
 }
 
 #[tokio::test]
-async fn an_entry_that_is_no_event_is_set_aside_by_a_group_and_counted_as_missed_by_subscribers() {
+async fn whoever_is_killed_while_retrying_loses_and_doubles_nothing() {
     let Some((one, two)) = pair().await else { return };
     let mut at_two = two.subscribe().await.expect("subscribed");
-    let mut a = two.consumer("alerts", "a", SOON).await.expect("joined");
-    let fields = vec![("machine", "nobody"), ("kind", "status")];
+    let failed = Unprocessed::Event(Arc::new(event(7)), "failed".to_owned());
+    one.set_aside(&failed).await.expect("set aside");
+    let letter = one.dead_letters(1).await.expect("listed").letters.remove(0);
+    let fields = entry::again(&letter, codec::encode(&event(7).kind).1.into());
+    // Published, and killed before it was forgotten.
     let key = one.redis.keys.events();
     let _: String = one.redis.any().xadd(&key, false, None, "*", fields).await.expect("written");
-    one.publish(event(1)).await.expect("published");
-    assert_eq!(number(&a.next().await.expect("handed out").event), 1);
-    let dead = one.dead_letters(10).await.expect("listed");
-    assert!(dead[0].reason.contains("machine"), "{dead:?}");
-    assert!(matches!(next(&mut at_two).await, Received::Missed(1)));
-    assert_eq!(next_number(&mut at_two).await, 1);
+    assert_eq!(one.retry_dead(&letter.id).await.expect("retried"), Retry::Published);
+    one.publish(event(8)).await.expect("published");
+    match next(&mut at_two).await {
+        Received::Again(event) => assert_eq!(number(&event), 7),
+        other => panic!("unexpected {other:?}"),
+    }
+    assert_eq!(next_number(&mut at_two).await, 8, "it came once");
+}
+
+#[tokio::test]
+async fn dead_letters_are_readable_by_hand_and_expire() {
+    use fred::interfaces::HashesInterface as _;
+    let Some((one, _two)) = pair().await else { return };
+    let failed = Unprocessed::Event(Arc::new(event(7)), "failed".to_owned());
+    one.set_aside(&failed).await.expect("set aside");
+    for key in [one.redis.keys.dead(), one.redis.keys.dead_content()] {
+        let ttl: i64 = one.redis.any().ttl(&key).await.expect("redis answers");
+        assert!(ttl > 0, "{key} stays for ever");
+    }
+    let shown: Vec<String> =
+        one.redis.any().hvals(one.redis.keys.dead()).await.expect("redis answers");
+    assert!(shown[0].contains(r#""kind":"status","reason":"failed","whole":true"#), "{shown:?}");
 }
