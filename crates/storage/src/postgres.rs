@@ -16,6 +16,7 @@ use crate::{Connections, StorageError};
 
 pub(crate) mod copy;
 pub(crate) mod failure;
+mod grant;
 mod migrations;
 pub(crate) mod stamp;
 pub(crate) mod text;
@@ -73,12 +74,26 @@ impl Timescale {
         Self::open_with(config.options()?, config.connections).await
     }
 
-    /// Brings the schema up to date and leaves.
+    /// Brings the schema up to date, grants a role what a process needs that does not own it, and leaves.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
-    pub async fn migrate(config: &TimescaleConfig) -> Result<Migrated, StorageError> {
-        migrations::run(&config.options()?.disable_statement_logging()).await
+    /// As [`open`](Self::open), and when there is no such role.
+    pub async fn migrate(
+        config: &TimescaleConfig,
+        grant_to: Option<&str>,
+    ) -> Result<Migrated, StorageError> {
+        Self::migrate_with(&config.options()?.disable_statement_logging(), grant_to).await
+    }
+
+    pub(crate) async fn migrate_with(
+        options: &PgConnectOptions,
+        grant_to: Option<&str>,
+    ) -> Result<Migrated, StorageError> {
+        let migrated = migrations::run(options).await?;
+        if let Some(role) = grant_to {
+            grant::run(options, role).await?;
+        }
+        Ok(migrated)
     }
 
     pub(crate) async fn open_with(

@@ -119,11 +119,15 @@ pub async fn open_credentials(
     })
 }
 
-/// Brings the databases up to date, each once: none where all is embedded.
+/// Brings the databases up to date, each once: none where all is embedded. With a role, that one may use them
+/// afterwards without owning anything.
 ///
 /// # Errors
-/// As [`open`].
-pub async fn migrate(config: &Config) -> Result<Vec<Migrated>, StorageError> {
+/// As [`open`], and when there is no such role.
+pub async fn migrate(
+    config: &Config,
+    grant_to: Option<&str>,
+) -> Result<Vec<Migrated>, StorageError> {
     let history = match &config.history.kind {
         HistoryKind::Sqlite => None,
         HistoryKind::Timescale(timescale) => Some(timescale),
@@ -134,7 +138,7 @@ pub async fn migrate(config: &Config) -> Result<Vec<Migrated>, StorageError> {
     };
     let mut migrated = Vec::new();
     for timescale in history.into_iter().chain(alerts) {
-        migrated.push(Timescale::migrate(timescale).await?);
+        migrated.push(Timescale::migrate(timescale, grant_to).await?);
     }
     Ok(migrated)
 }

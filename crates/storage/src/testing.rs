@@ -49,11 +49,34 @@ pub(crate) async fn redis_with(prefix: &str) -> Option<Arc<Redis>> {
     Some(Redis::open(&config).await.expect("the server answers"))
 }
 
-/// A TimescaleDB with a schema of its own.
+/// A TimescaleDB with a schema of its own, used with no more rights than `muster migrate --grant` gives.
 #[cfg(test)]
 pub(crate) async fn timescale() -> Option<Arc<Timescale>> {
-    let options = PgConnectOptions::from_str(&timescale_url().await?).expect("a url");
+    let owner = PgConnectOptions::from_str(&timescale_url().await?).expect("a url");
+    make_user(&owner).await;
+    Timescale::migrate_with(&owner, Some(USER)).await.expect("migrated");
+    let options = owner.username(USER).password(USER);
     Some(Timescale::open_with(options, 5).await.expect("opened"))
+}
+
+/// Of all tests; each has a schema of its own.
+#[cfg(test)]
+const USER: &str = "muster_test_user";
+
+#[cfg(test)]
+async fn make_user(owner: &PgConnectOptions) {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let mut connection = owner.connect().await.expect("the server answers");
+    // Others make it at the same time.
+    let make = format!(
+        "do $$ begin
+            create role {USER} login password '{USER}';
+         exception when duplicate_object or unique_violation then null;
+         end $$"
+    );
+    let make = sqlx::AssertSqlSafe(make);
+    sqlx::raw_sql(make).execute(&mut connection).await.expect("a user");
+    connection.close().await.expect("closed");
 }
 
 /// The address of a TimescaleDB with an empty schema of its own.

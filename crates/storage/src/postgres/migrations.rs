@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "logs", include_str!("../../../../migrations/timescale/0003_logs.sql")),
     (4, "access", include_str!("../../../../migrations/timescale/0004_access.sql")),
     (5, "alerting", include_str!("../../../../migrations/timescale/0005_alerting.sql")),
+    (6, "least_rights", include_str!("../../../../migrations/timescale/0006_least_rights.sql")),
 ];
 
 /// Guards the making of the extension; any number that is ours alone.
