@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use model::{LayoutPool, limits};
+use model::limits;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use proto::v1::collector_service_server::CollectorServiceServer;
 use proto::v1::log_service_server::LogServiceServer;
@@ -46,17 +48,19 @@ pub struct Aggregator {
 
 impl Aggregator {
     /// Begins with the machines that the registry knows.
+    /// `refusals` are what was refused before it came here, by name, to be told with its own.
     ///
     /// # Errors
     /// A configuration that cannot work, and a registry that cannot be read.
     pub async fn open(
         config: Config,
         stores: Stores,
+        refusals: &[(&'static str, Counter)],
         metrics: &mut MetricsRegistry,
     ) -> anyhow::Result<Self> {
         config.check()?;
         let Stores { live, events, history, registry, credentials, conditions, .. } = stores;
-        let metrics = Metrics::register(metrics);
+        let metrics = Metrics::register(metrics).telling(refusals);
         let records =
             registry.machines().await.context("failed to read the register of machines")?;
         let patience = Patience {

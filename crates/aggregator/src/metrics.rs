@@ -1,5 +1,6 @@
 //! What an aggregator counts about itself. All names begin with `muster_aggregator_`.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use model::probe::Stage;
@@ -47,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) query_duration: Timing,
     /// By stage, in the order of [`Stage::ALL`].
     pub(crate) probe_latency: [Timing; Stage::ALL.len()],
+    /// What others count of this process, by name.
+    elsewhere: Arc<[(&'static str, Counter)]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -174,7 +177,13 @@ impl Metrics {
             commit_duration,
             query_duration,
             probe_latency,
+            elsewhere: Arc::default(),
         }
+    }
+
+    /// With what others count of the process.
+    pub(crate) fn telling(self, counts: &[(&'static str, Counter)]) -> Self {
+        Self { elsewhere: counts.into(), ..self }
     }
 }
 
@@ -213,7 +222,9 @@ impl Metrics {
             ("fenced_streams", &self.fenced_streams),
         ];
         let others = others.map(|(name, count)| (name.to_owned(), count.get()));
-        rejected.into_iter().chain(others).collect()
+        let elsewhere =
+            self.elsewhere.iter().map(|(name, count)| ((*name).to_owned(), count.get()));
+        rejected.into_iter().chain(others).chain(elsewhere).collect()
     }
 }
 

@@ -318,7 +318,8 @@ impl Watcher {
                     }
                     Ok(None) => EventKind::Removed,
                     Err(error) => {
-                        let reason = format!("the register could not be asked what is true now: {error}");
+                        let reason =
+                            format!("the register could not be asked what is true now: {error}");
                         return self.letterbox.put(Unprocessed::Event(event.clone(), reason));
                     }
                 }

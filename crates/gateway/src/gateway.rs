@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{any, delete, get, post};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) config: Arc<Config>,
+    /// What was refused before it came here, by name.
+    pub(crate) refusals: Arc<[(&'static str, Counter)]>,
 }
 
 impl Gateway {
@@ -61,8 +64,16 @@ impl Gateway {
             hub: Arc::new(hub),
             assets: Arc::new(assets),
             config: config.into(),
+            refusals: Arc::default(),
         };
         Ok(Self { shared })
+    }
+
+    /// Shows on the health page what the process refused before it came here.
+    #[must_use]
+    pub fn showing<const N: usize>(mut self, refusals: [(&'static str, Counter); N]) -> Self {
+        self.shared.refusals = refusals.into();
+        self
     }
 
     /// Every path that the gateway answers, and a page for those it does not.

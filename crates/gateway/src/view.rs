@@ -26,7 +26,7 @@ pub(crate) use log::{GroupLine, LogLine, bars, bars_up_to};
 pub(crate) use machine::{MachineJson, MachineLine, level_of};
 pub(crate) use measure::Measure;
 pub(crate) use process::{ProcessJson, ProcessLine, ProcessSort, matches as process_matches};
-pub(crate) use server::ServerLines;
+pub(crate) use server::{ServerLines, words as server_words};
 pub(crate) use totals::Totals;
 
 /// An instant for a template: exact for machines, relative for people.

@@ -47,10 +47,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     storing.ready();
     let doorkeeper = Doorkeeper::open(&serving, &config.access, stores.credentials.clone()).await?;
 
+    let refusals = serving.overload.refusals();
     let metrics = &mut serving.metrics;
     let watched = stores.clone();
     stores::register(metrics, &stores.conditions);
-    let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
+    let aggregator =
+        ::aggregator::Aggregator::open(config.aggregator, stores, &refusals, metrics).await?;
     let board = aggregator.settings();
     let (routes, names) = doorkeeper.beside(aggregator.routes(), &AGGREGATOR_SERVICES);
     let guard = Guard::new(doorkeeper.link(), serving.hosts.clone(), false, metrics);

@@ -94,7 +94,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         true,
         &mut serving.metrics,
     );
-    let gateway = ::gateway::Gateway::new(config.gateway, link, &mut serving.metrics)?;
+    let gateway = ::gateway::Gateway::new(config.gateway, link, &mut serving.metrics)?
+        .showing(serving.overload.refusals());
 
     let url = serving.url();
     let (server, router, health) = serving.finish(gateway.router(), guard.clone());

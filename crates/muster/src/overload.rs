@@ -74,6 +74,11 @@ impl Overload {
         );
         overload
     }
+
+    /// What was refused, by name.
+    pub(crate) fn refusals(&self) -> [(&'static str, Counter); 2] {
+        [("requests_shed", self.shed.clone()), ("requests_timed_out", self.timed_out.clone())]
+    }
 }
 
 /// The middleware. What it ends for want of time is dropped where it waits.

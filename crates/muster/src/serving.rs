@@ -40,6 +40,7 @@ pub(crate) struct Serving {
     pub(crate) health: Health,
     /// Filled by the services as they are made; served once all are.
     pub(crate) metrics: Registry,
+    pub(crate) overload: Overload,
     /// Whether callers must prove who they are.
     pub(crate) guarded: bool,
     /// Names under which it answers.
@@ -65,7 +66,8 @@ impl Serving {
         exposure::warn_in_clear(listen, server.speaks_tls());
         let (names, origins) = (&config.access.allowed_hosts, &config.gateway.allowed_origins);
         let hosts = Hosts::new(listen, guarded, names, origins);
-        Ok(Self { server, health: Health::new(service), metrics, guarded, hosts })
+        let overload = Overload::new(overload::REQUESTS_MAX, &mut metrics);
+        Ok(Self { server, health: Health::new(service), metrics, overload, guarded, hosts })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -74,11 +76,10 @@ impl Serving {
     }
 
     /// The server, and `router` within its bounds with health and metrics beside it, all behind the guard.
-    pub(crate) fn finish(mut self, router: Router, guard: Guard) -> (Server, Router, Health) {
-        let overload = Overload::new(overload::REQUESTS_MAX, &mut self.metrics);
+    pub(crate) fn finish(self, router: Router, guard: Guard) -> (Server, Router, Health) {
         let about = self.health.router(Arc::new(Mutex::new(self.metrics)));
         // Whoever is refused takes no room from others, and health is told whatever the load.
-        let router = router.layer(from_fn_with_state(overload, overload::check));
+        let router = router.layer(from_fn_with_state(self.overload, overload::check));
         let router = router.merge(about).layer(from_fn_with_state(guard, guard::check));
         (self.server, router, self.health)
     }

@@ -81,12 +81,14 @@ async fn serve(
     storing.ready();
     let doorkeeper = Doorkeeper::open(&serving, &config.access, stores.credentials.clone()).await?;
 
+    let refusals = serving.overload.refusals();
     let metrics = &mut serving.metrics;
     let watched = stores.clone();
     stores::register(metrics, &stores.conditions);
     // First, so that it misses nothing of what the aggregator tells.
     let alerts = ::alerts::Alerts::open(config.alerts, stores.clone(), metrics).await?;
-    let aggregator = ::aggregator::Aggregator::open(config.aggregator, stores, metrics).await?;
+    let aggregator =
+        ::aggregator::Aggregator::open(config.aggregator, stores, &refusals, metrics).await?;
     let board = aggregator.settings();
     let routes = together(aggregator.routes(), alerts.routes());
     let names = [&AGGREGATOR_SERVICES[..], &ALERTS_SERVICES[..]].concat();

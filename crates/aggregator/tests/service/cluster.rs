@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use aggregator::{Aggregator, Config, SettingsBoard};
 use model::{MachineId, UnixMillis};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use proto::v1;
 use proto::v1::state_service_client::StateServiceClient;
@@ -26,6 +27,8 @@ pub(crate) struct Cluster {
     /// What the register of machines may do.
     pub(crate) registry_gate: Gate,
     address: SocketAddr,
+    /// What whoever serves it counts.
+    pub(crate) shed: Counter,
     metrics: Registry,
     config: Config,
     dir: Arc<TempDir>,
@@ -85,8 +88,10 @@ impl Cluster {
         let registry_gate = Gate::open();
         let registry = Arc::new(GatedRegistry::new(stores.registry.clone(), registry_gate.clone()));
         let gated = Stores { history, registry, ..stores.clone() };
-        let mut metrics = Registry::default();
-        let aggregator = Aggregator::open(config.clone(), gated, &mut metrics).await.unwrap();
+        let (mut metrics, shed) = (Registry::default(), Counter::default());
+        let refusals = [("requests_shed", shed.clone())];
+        let aggregator = Aggregator::open(config.clone(), gated, &refusals, &mut metrics);
+        let aggregator = aggregator.await.unwrap();
         let server = daemon::http::Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = server.local_addr();
         let shutdown = CancellationToken::new();
@@ -100,6 +105,7 @@ impl Cluster {
             gate,
             registry_gate,
             address,
+            shed,
             metrics,
             config,
             dir,

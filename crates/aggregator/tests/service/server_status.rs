@@ -33,12 +33,14 @@ async fn what_came_in_what_was_refused_and_how_long_it_took_is_told() {
     web.item(Message::Frame(old)).await;
     web.reject().await;
     web.acknowledged(5).await;
+    cluster.shed.inc_by(3);
 
     let after = status(&cluster).await;
     assert_eq!(total(&after.flows, "frames"), 5);
     assert_eq!(total(&after.flows, "samples"), 15);
     assert_eq!(total(&after.flows, "acknowledged_items"), 5);
     assert_eq!(total(&after.troubles, "rejected_items.too_old"), 1);
+    assert_eq!(total(&after.troubles, "requests_shed"), 3);
     assert!(after.flows[0].per_second > 0.0, "{:?}", after.flows);
     let acknowledgement = &after.timings[0];
     assert_eq!((acknowledgement.name.as_str(), acknowledgement.count), ("acknowledgement", 5));

@@ -149,7 +149,9 @@ impl Share {
             EventKind::Frame { frame, late } => {
                 let (values, series) = (frame.frame.values.len(), frame.layout.len());
                 if values != series {
-                    return Err(format!("a frame of {values} values, and a layout of {series} series"));
+                    return Err(format!(
+                        "a frame of {values} values, and a layout of {series} series"
+                    ));
                 }
                 if !late && self.heard.insert(id) {
                     self.engine.set_status(id, MachineStatus::Online, at, steps);

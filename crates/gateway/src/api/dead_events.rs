@@ -34,7 +34,9 @@ pub(crate) struct Done {
 /// All that are kept.
 const LIMIT: u32 = 1_000;
 
-pub(crate) async fn dead_events(State(shared): State<Shared>) -> Result<Json<DeadEvents>, ApiError> {
+pub(crate) async fn dead_events(
+    State(shared): State<Shared>,
+) -> Result<Json<DeadEvents>, ApiError> {
     let request = v1::ListDeadEventsRequest { limit: LIMIT };
     let answer = shared.alerts.list_dead_events(request).await?;
     let shown = |event: v1::DeadEvent| DeadEvent {

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use model::{UnixMillis, metric};
+use prometheus_client::metrics::counter::Counter;
 use proto::convert::{duration_from_ms, timestamp_to_proto};
 use proto::v1;
 use tonic::{Code, Status};
@@ -17,7 +18,7 @@ use crate::api::now_ms;
 use crate::format;
 use crate::gateway::Shared;
 use crate::live::{Figures, Link};
-use crate::view::{EventLine, MachineLine, ServerLines, When, millis, seconds};
+use crate::view::{EventLine, MachineLine, ServerLines, When, millis, seconds, server_words};
 
 /// Machines whose gaps are asked for: those that are in trouble come first.
 const MACHINES_ASKED: usize = 25;
@@ -186,7 +187,7 @@ pub(crate) async fn health(State(shared): State<Shared>, uri: Uri) -> Response {
         link,
         link_since: since.map(|ms| When::new(now, ms)),
         link_reason,
-        gateway: gateway_lines(shared.hub.figures()),
+        gateway: gateway_lines(shared.hub.figures(), &shared.refusals),
         worries: worries(link, &server, &collectors, &gaps, dead.total, now),
         server,
         versions: versions(&collectors),
@@ -284,9 +285,12 @@ fn versions(collectors: &[Collector]) -> Vec<(String, usize)> {
 }
 
 /// Words, value, and whether it is worth a look.
-fn gateway_lines(figures: Figures) -> Vec<(&'static str, String, bool)> {
+fn gateway_lines(
+    figures: Figures,
+    refusals: &[(&'static str, Counter)],
+) -> Vec<(&'static str, String, bool)> {
     let number = |n: u64| format::number(n as f64);
-    vec![
+    let mut lines = vec![
         ("Open pages", format!("{} of {}", figures.viewers, figures.viewers_max), false),
         ("Machines streamed in full", number(figures.feeds as u64), false),
         ("Messages sent", number(figures.messages), false),
@@ -302,7 +306,13 @@ fn gateway_lines(figures: Figures) -> Vec<(&'static str, String, bool)> {
             number(figures.upstream_losses),
             figures.upstream_losses > 0,
         ),
-    ]
+    ];
+    lines.extend(
+        refusals
+            .iter()
+            .map(|(name, count)| (server_words(name), number(count.get()), count.get() > 0)),
+    );
+    lines
 }
 
 /// One metric over all machines, summed over its series, by machine id.

@@ -58,7 +58,7 @@ pub(crate) struct StoreLine {
 }
 
 /// Name on the wire, words, explanation, and whether it means that something is lost.
-const WORDS: [(&str, &str, &str, bool); 21] = [
+const WORDS: [(&str, &str, &str, bool); 23] = [
     ("frames", "Frames in", "one instant's values of one probe", false),
     ("samples", "Values in", "single values within frames", false),
     ("acknowledged_items", "Acknowledged", "durable in history, and told so", false),
@@ -80,6 +80,13 @@ const WORDS: [(&str, &str, &str, bool); 21] = [
     ("maintenance_failures", "Maintenance that failed", "tried again", false),
     ("refused_streams", "Streams refused", "a bad hello, or a broken contract", false),
     ("fenced_streams", "Streams taken over", "another stream came for the machine", false),
+    (
+        "requests_shed",
+        "Requests refused: too many",
+        "told to come again; streams are not among them",
+        false,
+    ),
+    ("requests_timed_out", "Requests ended: too slow", "they took longer than they may", false),
 ];
 
 impl ServerLines {
@@ -117,6 +124,11 @@ impl ServerLines {
         };
         Self { problem, ..Default::default() }
     }
+}
+
+/// What a count is called on the page.
+pub(crate) fn words(name: &'static str) -> &'static str {
+    WORDS.iter().find(|(known, ..)| *known == name).map_or(name, |(_, words, ..)| words)
 }
 
 impl CountLine {

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use synthetic::Synthetic;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,7 +46,11 @@ impl Dashboard {
     }
 
     async fn start(config: gateway::Config, fleet: Synthetic, link: proto::Link) -> Self {
-        let gateway = gateway::Gateway::new(config, link, &mut Registry::default()).unwrap();
+        let (shed, timed_out) = (Counter::<u64>::default(), Counter::<u64>::default());
+        shed.inc_by(3);
+        let gateway = gateway::Gateway::new(config, link, &mut Registry::default())
+            .unwrap()
+            .showing([("requests_shed", shed), ("requests_timed_out", timed_out)]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = gateway.router();

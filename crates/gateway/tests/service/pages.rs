@@ -225,6 +225,8 @@ async fn the_health_page_tells_how_the_aggregator_is() {
         "Out of order",
         "SQLite",
         "≤ 64 ms",
+        "<dt>Requests refused: too many</dt><dd class=\"trouble\">3</dd>",
+        "<dt>Requests ended: too slow</dt><dd>0</dd>",
     ] {
         assert!(page.body.contains(words), "{words} is missing");
     }

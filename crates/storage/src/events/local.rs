@@ -9,7 +9,8 @@ use model::UnixMillis;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{
-    DEAD_MAX, DeadLetter, DeadLetters, Event, EventStream, Received, Retry, Subscription, Unprocessed,
+    DEAD_MAX, DeadLetter, DeadLetters, Event, EventStream, Received, Retry, Subscription,
+    Unprocessed,
 };
 use crate::StorageError;
 

@@ -13,11 +13,12 @@ use crate::StorageError;
 pub(super) async fn run(options: &PgConnectOptions, role: &str) -> Result<(), StorageError> {
     let failed = |e: sqlx::Error| cannot_open(e.to_string());
     let mut connection = options.connect().await.map_err(failed)?;
-    let there: bool = sqlx::query_scalar("select exists (select 1 from pg_roles where rolname = $1)")
-        .bind(role)
-        .fetch_one(&mut connection)
-        .await
-        .map_err(failed)?;
+    let there: bool =
+        sqlx::query_scalar("select exists (select 1 from pg_roles where rolname = $1)")
+            .bind(role)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
     if !there {
         return Err(StorageError::CannotOpen {
             what: STORE.to_owned(),

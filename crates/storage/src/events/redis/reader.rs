@@ -51,7 +51,15 @@ impl Reader {
         let last: Vec<(String, Fields)> =
             client.xrevrange_values(&key, "+", "-", Some(1)).await.map_err(failed)?;
         let position = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
-        Ok(Self { redis, client, own, fan, position, numbers: HashMap::new(), again: VecDeque::new() })
+        Ok(Self {
+            redis,
+            client,
+            own,
+            fan,
+            position,
+            numbers: HashMap::new(),
+            again: VecDeque::new(),
+        })
     }
 
     pub(super) async fn run(mut self) {
@@ -124,7 +132,10 @@ impl Reader {
                         let layout = layouts.get(&frame.layout);
                         let layout = layout.filter(|layout| layout.len() == frame.values.len());
                         let layout = layout.cloned().ok_or("its layout is gone")?;
-                        EventKind::Frame { frame: LiveFrame { layout, frame: Arc::new(frame) }, late }
+                        EventKind::Frame {
+                            frame: LiveFrame { layout, frame: Arc::new(frame) },
+                            late,
+                        }
                     }
                 };
                 Ok(Some(Arc::new(Event { machine, kind })))

@@ -63,11 +63,11 @@ impl Hypertable {
     ) -> Outcome<u64> {
         // The owner's right, which the function lends.
         let dropped: i64 = sqlx::query_scalar("select drop_stretch($1, $2, $3)")
-        .bind(self.name())
-        .bind(Stamp(range.start))
-        .bind(Stamp(range.end))
-        .fetch_one(connection)
-        .await?;
+            .bind(self.name())
+            .bind(Stamp(range.start))
+            .bind(Stamp(range.end))
+            .fetch_one(connection)
+            .await?;
         Ok(dropped.max(0) as u64)
     }
 }
