@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use model::{LayoutPool, limits};
-use model::limits;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use proto::v1::collector_service_server::CollectorServiceServer;

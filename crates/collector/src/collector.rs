@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
+use daemon::tls::Client;
 use model::{EventKind, Labels, MachineEvent, MachineId, Payload, UnixMillis};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ pub struct Collector {
     push: PushConfig,
     delivery: Delivery,
     batches: (mpsc::Sender<Batch>, mpsc::Receiver<Batch>),
+    tls: Option<Client>,
     stats: Arc<CollectorStats>,
     outlook: watch::Sender<Outlook>,
     state_dir: StateDir,
@@ -76,6 +78,7 @@ impl Collector {
         let push = config.push.clone();
         let prober = Prober::new(config.prober(state_dir.path()), Arc::clone(&stats));
         let (asked, settings) = watch::channel(Settings::own(config.interval.get()));
+        let tls = target.tls().cloned();
         let introduction = Introduction { machine_id, labels, facts: facts::read, clock };
         let (outlook, expected) = watch::channel(Outlook::default());
         let delivery =
@@ -89,7 +92,18 @@ impl Collector {
             stats: Arc::clone(&stats),
         };
         let batches = mpsc::channel(BATCHES_MAX);
-        Ok(Self { machine_id, sampler, logs, push, delivery, batches, stats, outlook, state_dir })
+        Ok(Self {
+            machine_id,
+            sampler,
+            logs,
+            push,
+            delivery,
+            batches,
+            tls,
+            stats,
+            outlook,
+            state_dir,
+        })
     }
 
     pub fn machine_id(&self) -> MachineId {
@@ -115,6 +129,9 @@ impl Collector {
         let inlet = self.logs.inlet(log_sender.clone());
         let push = Push::bind(&self.push, inlet, Arc::clone(&self.stats))?;
         let stats = self.stats;
+        if let Some(tls) = self.tls {
+            tokio::spawn(follow_certificate(tls, Arc::clone(&stats), shutdown.clone()));
+        }
         let is_delivered = move || stats.spool_items() == 0;
         let _power = Power::follow(power::system_bus(), self.outlook, told, is_delivered);
         let (batches, delivered) = self.batches;
@@ -131,6 +148,16 @@ impl Collector {
         delivery.await?;
         drop(self.state_dir);
         Ok(())
+    }
+}
+
+/// Looks at the TLS files, so that somebody is warned before a certificate ends however long the stream is open.
+async fn follow_certificate(tls: Client, stats: Arc<CollectorStats>, stop: CancellationToken) {
+    loop {
+        stats.set_certificate_expires(tls.expires());
+        if stop.run_until_cancelled(tls.next_look()).await.is_none() {
+            return;
+        }
     }
 }
 

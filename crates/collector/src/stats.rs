@@ -1,7 +1,7 @@
 //! What the collector counts about itself. The self probe turns these into series.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Counters and gauges that any part of the collector may set and read, without a lock. Each stands
 /// alone: no two of them are consistent with each other.
@@ -23,9 +23,22 @@ pub struct CollectorStats {
     log_sources_refused: AtomicU64,
     push_series: AtomicU64,
     push_refused: AtomicU64,
+    /// Seconds since 1970; zero while there is none.
+    certificate_expires: AtomicU64,
 }
 
 impl CollectorStats {
+    /// When the certificate that is shown to aggregators expires.
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        let seconds = self.certificate_expires.load(Relaxed);
+        (seconds > 0).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
+    pub fn set_certificate_expires(&self, expires: Option<SystemTime>) {
+        let since = expires.and_then(|expires| expires.duration_since(UNIX_EPOCH).ok());
+        self.certificate_expires.store(since.map_or(0, |since| since.as_secs()), Relaxed);
+    }
+
     /// Bytes that the spool occupies, acknowledged segments not counted.
     pub fn spool_bytes(&self) -> u64 {
         self.spool_bytes.load(Relaxed)

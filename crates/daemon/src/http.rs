@@ -154,6 +154,9 @@ impl Server {
     /// Lets the numbers of connections be seen in `/metrics`.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+        if let Some(tls) = self.tls.clone() {
+            crate::tls::show_expiry(registry, "tls", move || tls.expires());
+        }
     }
 
     /// Serves until `shutdown`, then takes no new connection, lets open calls end within the grace period, and

@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use rustls::crypto::CryptoProvider;
@@ -17,11 +16,17 @@ use serde::Deserialize;
 use crate::hint::WithHint as _;
 
 mod client;
+#[cfg(feature = "http")]
+mod expiry;
+mod files;
 mod listener;
 mod validity;
 
 pub use client::{Client, Stream};
+#[cfg(feature = "http")]
+pub use expiry::show_expiry;
 pub use listener::Listener;
+use validity::Validity;
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
@@ -52,12 +57,14 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// A certificate chain and its key, from one of two settings or both. `None` when neither is set.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Validity);
+
+/// A certificate chain with its key and its time, from one of two settings or both. `None` when neither is set.
 fn identity(
     section: &str,
     certificate: Option<&Path>,
     key: Option<&Path>,
-) -> anyhow::Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
+) -> anyhow::Result<Option<Identity>> {
     let (certificate, key) =
         match (certificate, key) {
             (None, None) => return Ok(None),
@@ -73,13 +80,14 @@ fn identity(
         };
     let place = format!("{section}.certificate: {}", certificate.display());
     let chain = certificates(certificate).with_context(|| place.clone())?;
-    validity::warn(&place, &chain[0], SystemTime::now());
+    let mut validity = Validity::of(&place, &chain[0]);
+    validity.remind();
     let place = || format!("{section}.key: {}", key.display());
     let pem = read(key).with_context(place)?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| anyhow!("holds no private key in PEM that can be read without a password"))
         .with_context(place)?;
-    Ok(Some((chain, key)))
+    Ok(Some((chain, key, validity)))
 }
 
 /// All certificates of a file; at least one.

@@ -167,6 +167,8 @@ metrics! {
     PUSH_SERIES = Gauge "muster.collector.push.series" "{series}";
     /// Values of programs that were refused: not understood, or of more series than there may be.
     PUSH_REFUSED = Counter "muster.collector.push.refused" "{value}";
+    /// Time until the certificate expires that the collector shows to aggregators, in whole hours. Of collectors that have one.
+    CERTIFICATE_REMAINING = Gauge "muster.collector.certificate.remaining" "s";
     /// Probes by `muster.probe` that fail now: 1 while failing, 0 otherwise.
     PROBE_FAILING = Gauge "muster.collector.probe.failing" "1";
     /// Samples that the server's probe has sent. In no machine's list.

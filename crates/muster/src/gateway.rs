@@ -74,6 +74,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         ..config.gateway.tls.clone()
     };
     let tls = Client::open("gateway.tls", &tls)?;
+    let shown = tls.clone();
+    daemon::tls::show_expiry(&mut serving.metrics, "gateway.tls", move || shown.expires());
+    let followed = tls.clone();
     let channel = channel("--aggregator", &args.aggregator, tls.clone())?;
     let alerts = args.alerts.as_deref().map(|url| self::channel("--alerts", url, tls));
     let upstream = serving.health.component("aggregator");
@@ -104,6 +107,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     answering.add("gateway", |stop| gateway.run(stop));
     answering.add("server", |stop| server.serve(router, stop));
     answering.add("guard", |stop| guard.run(stop));
+    answering.add("tls", |stop| async {
+        followed.follow(stop).await;
+        Ok(())
+    });
     answering.add("readiness", |stop| follow(channel, upstream, stop));
 
     println!("Muster's dashboard is listening on {url}");

@@ -266,6 +266,6 @@ mod tests {
         let alerts = stores.conditions.now().into_iter().find(|c| c.holds == "alerts");
         assert_eq!(alerts.expect("is shown").store, "TimescaleDB");
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
-        assert_eq!(migrate(&config).await.expect("migrates").len(), 1, "the same one, once");
+        assert_eq!(migrate(&config, None).await.expect("migrates").len(), 1, "the same one, once");
     }
 }

@@ -1,12 +1,13 @@
 //! What the collector itself costs and how its delivery fares.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use model::metric::{
-    ACK_LATENCY, COLLECTOR_CPU_TIME, COLLECTOR_MEMORY_USAGE, COLLECTOR_TICK_DURATION,
-    COLLECTOR_TICKS_MISSED, ITEMS_REJECTED, LOG_EVENTS_DROPPED, LOG_EVENTS_READ, LOG_FILES,
-    LOG_SOURCES_REFUSED, PROBE_FAILING, PUSH_REFUSED, PUSH_SERIES, SPOOL_DROPPED, SPOOL_ITEMS,
-    SPOOL_USAGE,
+    ACK_LATENCY, CERTIFICATE_REMAINING, COLLECTOR_CPU_TIME, COLLECTOR_MEMORY_USAGE,
+    COLLECTOR_TICK_DURATION, COLLECTOR_TICKS_MISSED, ITEMS_REJECTED, LOG_EVENTS_DROPPED,
+    LOG_EVENTS_READ, LOG_FILES, LOG_SOURCES_REFUSED, PROBE_FAILING, PUSH_REFUSED, PUSH_SERIES,
+    SPOOL_DROPPED, SPOOL_ITEMS, SPOOL_USAGE,
 };
 
 use super::quantise::{seconds, short_seconds};
@@ -49,11 +50,24 @@ impl Probe for CollectorSelf {
         sheet.put(&LOG_SOURCES_REFUSED, [], stats.log_sources_refused() as f64);
         sheet.put(&PUSH_SERIES, [], stats.push_series() as f64);
         sheet.put(&PUSH_REFUSED, [], stats.push_refused() as f64);
+        if let Some(expires) = stats.certificate_expires() {
+            sheet.put(&CERTIFICATE_REMAINING, [], whole_hours(expires, SystemTime::now()));
+        }
         for (probe, failing) in self.vitals.failing() {
             sheet.put(&PROBE_FAILING, [("muster.probe", probe)], f64::from(u8::from(failing)));
         }
         Ok(())
     }
+}
+
+/// It is written down again once an hour, not once a second. Negative when it is over.
+fn whole_hours(expires: SystemTime, now: SystemTime) -> f64 {
+    const HOUR_S: f64 = 3600.0;
+    let left = match expires.duration_since(now) {
+        Ok(left) => left.as_secs_f64(),
+        Err(over) => -over.duration().as_secs_f64(),
+    };
+    (left / HOUR_S).floor() * HOUR_S
 }
 
 #[cfg(target_os = "linux")]
@@ -135,6 +149,15 @@ mod portable {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_certificate_has_left_changes_once_an_hour() {
+        use std::time::{Duration, UNIX_EPOCH};
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(whole_hours(at(7_300), at(0)), 7_200.0);
+        assert_eq!(whole_hours(at(7_300), at(99)), 7_200.0);
+        assert_eq!(whole_hours(at(10), at(20)), -3_600.0);
+    }
 
     #[test]
     fn both_ways_to_ask_agree_on_this_process() {

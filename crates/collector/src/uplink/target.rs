@@ -51,6 +51,13 @@ impl Target {
         }
     }
 
+    pub(crate) fn tls(&self) -> Option<&Client> {
+        match self {
+            Self::Urls { tls, .. } => tls.as_ref(),
+            Self::Link(_) => None,
+        }
+    }
+
     pub(crate) fn address(&self, at: usize) -> Address {
         match self {
             Self::Urls { urls, tls, .. } => {

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use rustls::pki_types::ServerName;
@@ -15,18 +15,36 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
 
+use super::files::{self, LOOK_EVERY, Look};
+use super::validity::Validity;
 use super::{ClientConfig, VERSIONS, identity, mismatch, provider, roots};
 
 /// What one of several addresses of a name gets to answer.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connects to `http://` and `https://` addresses. Cheap to clone.
+/// Connects to `http://` and `https://` addresses. Cheap to clone; clones see the same renewal.
+///
+/// Its files are looked at when it connects, and by whoever [follows](Self::follow) them. Files that are wrong
+/// change nothing: what was read before stays in use, and it is said once.
 #[derive(Clone)]
-pub struct Client {
-    config: Arc<rustls::ClientConfig>,
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    section: String,
+    config: ClientConfig,
     /// Where authorities come from, for messages.
-    trust: Arc<str>,
+    trust: String,
+    /// Held for a step, and while changed files are read.
+    current: Mutex<Current>,
+}
+
+struct Current {
+    tls: Arc<rustls::ClientConfig>,
+    validity: Option<Validity>,
+    seen: Look,
+    looked: Instant,
 }
 
 impl Client {
@@ -35,25 +53,45 @@ impl Client {
     /// # Errors
     /// When a file is missing or is not what it should be. The message names setting and file.
     pub fn open(section: &str, config: &ClientConfig) -> anyhow::Result<Self> {
-        let (roots, trust) = match &config.ca {
-            Some(path) => {
-                let place = || format!("{section}.ca: {}", path.display());
-                (roots(path).with_context(place)?, path.display().to_string())
-            }
-            None => (system_roots(), "this machine's own list".to_owned()),
+        // First, so that what changes meanwhile is seen next time.
+        let seen = look(config);
+        let (tls, validity) = read(section, config)?;
+        let trust = match &config.ca {
+            Some(path) => path.display().to_string(),
+            None => "this machine's own list".to_owned(),
         };
-        let builder = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(VERSIONS)
-            .context("tls")?
-            .with_root_certificates(roots);
-        let (certificate, key) = (config.certificate.as_deref(), config.key.as_deref());
-        let config = match identity(section, certificate, key)? {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                builder.with_client_auth_cert(chain, key).map_err(|e| mismatch(section, e))?
+        let current = Mutex::new(Current { tls, validity, seen, looked: Instant::now() });
+        let (section, config) = (section.to_owned(), config.clone());
+        Ok(Self(Arc::new(Inner { section, config, trust, current })))
+    }
+
+    /// When the certificate that it shows expires; `None` when it shows none.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.0.current().validity.as_ref()?.expires()
+    }
+
+    /// Looks at the files until `stop`, so that somebody is warned in time however rarely it connects.
+    pub async fn follow(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(self.next_look()).await.is_some() {}
+    }
+
+    /// Waits until it is time to look at the files, and does. Cancel safe.
+    pub async fn next_look(&self) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        self.look_again().await;
+    }
+
+    async fn look_again(&self) {
+        {
+            let mut current = self.0.current();
+            if current.looked.elapsed() < LOOK_EVERY {
+                return;
             }
-        };
-        Ok(Self { config: Arc::new(config), trust: trust.into() })
+            current.looked = Instant::now();
+        }
+        let inner = Arc::clone(&self.0);
+        // It ends by itself; when it cannot be waited for, what was read before stays in use.
+        let _ = tokio::task::spawn_blocking(move || inner.renew()).await;
     }
 
     /// Connects to an address that begins with `https://`, or without TLS to any other, to speak HTTP/1.1 or
@@ -75,7 +113,8 @@ impl Client {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is not a host name"))
         })?;
-        let mut config = (*self.config).clone();
+        self.look_again().await;
+        let mut config = (*self.0.current().tls).clone();
         let protocol: &[u8] = match version {
             http::Version::HTTP_2 => b"h2",
             _ => b"http/1.1",
@@ -96,7 +135,7 @@ impl Client {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
                     "the certificate of {host} is not of an authority that is trusted here ({}); \
                      hint: name the file of its authority with --ca",
-                    self.trust
+                    self.0.trust
                 ),
                 CertificateError::NotValidForName
                 | CertificateError::NotValidForNameContext { .. } => {
@@ -121,8 +160,67 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("trust", &self.trust).finish_non_exhaustive()
+        f.debug_struct("Client").field("trust", &self.0.trust).finish_non_exhaustive()
     }
+}
+
+impl Inner {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads files that changed.
+    fn renew(&self) {
+        let seen = look(&self.config);
+        let mut current = self.current();
+        if let Some(validity) = &mut current.validity {
+            validity.remind();
+        }
+        if current.seen == seen {
+            return;
+        }
+        current.seen = seen;
+        match read(&self.section, &self.config) {
+            Ok((tls, validity)) => {
+                (current.tls, current.validity) = (tls, validity);
+                tracing::info!(
+                    section = self.section,
+                    "the changed TLS files are in use for new connections"
+                );
+            }
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "the changed TLS files cannot be used; those before stay in use"
+            ),
+        }
+    }
+}
+
+fn look(config: &ClientConfig) -> Look {
+    files::look([config.ca.clone(), config.certificate.clone(), config.key.clone()])
+}
+
+fn read(
+    section: &str,
+    config: &ClientConfig,
+) -> anyhow::Result<(Arc<rustls::ClientConfig>, Option<Validity>)> {
+    let roots = match &config.ca {
+        Some(path) => roots(path).with_context(|| format!("{section}.ca: {}", path.display()))?,
+        None => system_roots(),
+    };
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .context("tls")?
+        .with_root_certificates(roots);
+    let (certificate, key) = (config.certificate.as_deref(), config.key.as_deref());
+    let (tls, validity) = match identity(section, certificate, key)? {
+        None => (builder.with_no_client_auth(), None),
+        Some((chain, key, validity)) => {
+            let made = builder.with_client_auth_cert(chain, key);
+            (made.map_err(|e| mismatch(section, e))?, Some(validity))
+        }
+    };
+    Ok((Arc::new(tls), validity))
 }
 
 /// Those that the system trusts. What of it cannot be read is left out: it is missed when it is needed.

@@ -1,8 +1,7 @@
 //! The side that listens.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use rustls::ServerConfig;
@@ -12,11 +11,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::files::{self, LOOK_EVERY, Look};
+use super::validity::Validity;
 use super::{ListenerConfig, VERSIONS, identity, mismatch, provider, roots};
 use crate::hint::WithHint as _;
-
-/// How often the files are looked at. Certificates are renewed days before they end.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What one port proves itself with. Cheap to clone; clones see the same renewal.
 #[derive(Clone, Debug)]
@@ -26,7 +24,13 @@ pub struct Listener(Arc<Inner>);
 struct Inner {
     config: ListenerConfig,
     /// Held for a look or a step.
-    current: Mutex<Arc<ServerConfig>>,
+    current: Mutex<Current>,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    tls: Arc<ServerConfig>,
+    validity: Validity,
 }
 
 impl Listener {
@@ -36,7 +40,7 @@ impl Listener {
     /// When a file is missing or is not what it should be. The message names setting and file.
     pub fn open(config: &ListenerConfig) -> anyhow::Result<Option<Self>> {
         let Some(first) = read(config)? else { return Ok(None) };
-        let current = Mutex::new(Arc::new(first));
+        let current = Mutex::new(first);
         Ok(Some(Self(Arc::new(Inner { config: config.clone(), current }))))
     }
 
@@ -46,8 +50,16 @@ impl Listener {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        TlsAcceptor::from(current).accept(stream).await
+        TlsAcceptor::from(self.current().tls).accept(stream).await
+    }
+
+    /// When its certificate expires, where that can be read from it.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.current().validity.expires()
+    }
+
+    fn current(&self) -> Current {
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes over files that changed, for new connections, until `stop`. Files that are wrong change nothing:
@@ -55,6 +67,7 @@ impl Listener {
     pub async fn follow(self, stop: CancellationToken) {
         let mut before = self.look().await;
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            self.0.current.lock().unwrap_or_else(PoisonError::into_inner).validity.remind();
             let now = self.look().await;
             if now == before {
                 continue;
@@ -64,8 +77,7 @@ impl Listener {
             let read = tokio::task::spawn_blocking(move || read(&config)).await;
             match read.map_err(anyhow::Error::from).and_then(std::convert::identity) {
                 Ok(Some(renewed)) => {
-                    *self.0.current.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Arc::new(renewed);
+                    *self.0.current.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
                     tracing::info!("the certificate was read again");
                 }
                 Ok(None) => {}
@@ -77,24 +89,16 @@ impl Listener {
         }
     }
 
-    /// What tells whether a file is another than before.
-    async fn look(&self) -> Vec<Option<(SystemTime, u64)>> {
+    async fn look(&self) -> Look {
         let config = self.0.config.clone();
-        let look = move || {
-            let files = [config.certificate, config.key, config.client_ca];
-            let about = |file: PathBuf| {
-                let about = std::fs::metadata(file).ok()?;
-                Some((about.modified().ok()?, about.len()))
-            };
-            files.into_iter().flatten().map(about).collect()
-        };
+        let look = move || files::look([config.certificate, config.key, config.client_ca]);
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 }
 
-fn read(config: &ListenerConfig) -> anyhow::Result<Option<ServerConfig>> {
+fn read(config: &ListenerConfig) -> anyhow::Result<Option<Current>> {
     let found = identity("tls", config.certificate.as_deref(), config.key.as_deref())?;
-    let Some((chain, key)) = found else {
+    let Some((chain, key, validity)) = found else {
         if config.client_ca.is_some() {
             return Err(anyhow!("tls.client_ca: needs tls.certificate and tls.key beside it"))
                 .hint("without a certificate of its own a server speaks no TLS");
@@ -115,5 +119,5 @@ fn read(config: &ListenerConfig) -> anyhow::Result<Option<ServerConfig>> {
     };
     let mut made = builder.with_single_cert(chain, key).map_err(|e| mismatch("tls", e))?;
     made.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(made))
+    Ok(Some(Current { tls: Arc::new(made), validity }))
 }

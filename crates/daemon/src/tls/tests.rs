@@ -148,6 +148,82 @@ async fn a_renewed_certificate_is_taken_over_and_a_wrong_one_is_not() {
 }
 
 #[tokio::test]
+async fn a_client_shows_the_renewed_certificate_and_trusts_the_new_authority() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let with_ca = |authority: &Authority| {
+        authority.make("hub", "localhost");
+        let ca = Some(authority.path("ca.pem"));
+        let config = ListenerConfig { client_ca: ca, ..authority.listener("hub") };
+        Listener::open(&config).expect("fine").expect("TLS")
+    };
+    let (old, new) = (greeter(with_ca(&before)).await, greeter(with_ca(&after)).await);
+    before.make("web-1", "web-1");
+    after.make("web-1", "web-1");
+    let config = ClientConfig {
+        certificate: Some(before.path("web-1.pem")),
+        key: Some(before.path("web-1.key")),
+        ..before.trusting()
+    };
+    let client = Client::open("x", &config).expect("fine");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let following = tokio::spawn(client.clone().follow(stop.clone()));
+    greeted(&client, "localhost", old).await.expect("as it began");
+    let expires = client.expires().expect("it is known");
+    // The key does not fit yet, the certificate is still to come: what was read before stays in use.
+    for name in ["ca.pem", "web-1.key", "web-1.pem"] {
+        assert!(greeted(&client, "localhost", new).await.is_err(), "{name} is still the old one");
+        std::fs::copy(after.path(name), before.path(name)).expect("copied");
+    }
+    let renewed = async {
+        while greeted(&client, "localhost", new).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), renewed).await.expect("is taken over");
+    assert!(greeted(&client, "localhost", old).await.is_err());
+    assert_eq!(client.expires(), Some(expires), "made with the same end");
+    stop.cancel();
+    following.await.expect("ends");
+}
+
+#[test]
+fn of_a_certificate_that_ends_somebody_is_warned_a_week_ahead() {
+    use std::time::UNIX_EPOCH;
+    const DAY: u64 = 86_400;
+    let mut params = CertificateParams::new(["x".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2026, 11, 21);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("signed");
+    let validity = Validity::of("tls.certificate: hub.pem", certificate.der());
+    let end = 1_795_219_200;
+    assert_eq!(validity.expires(), Some(UNIX_EPOCH + Duration::from_secs(end)));
+    let check = |at: u64, expected: Option<&str>| {
+        let found = validity.problem(UNIX_EPOCH + Duration::from_secs(at));
+        let fits = expected.map(|words| found.is_some_and(|found| found.contains(words)));
+        assert!(fits.unwrap_or(found.is_none()), "{at}: {found:?}");
+    };
+    check(end - 400 * DAY, Some("not valid yet"));
+    check(end - 8 * DAY, None);
+    check(end - 6 * DAY, Some("within a week"));
+    check(end, Some("has expired"));
+    assert_eq!(Validity::of("x", b"no certificate").problem(UNIX_EPOCH), None);
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn when_a_certificate_expires_is_on_the_metrics() {
+    use prometheus_client::registry::Registry;
+    let mut registry = Registry::default();
+    let end = std::time::UNIX_EPOCH + Duration::from_secs(1_795_219_200);
+    show_expiry(&mut registry, "gateway.tls", move || Some(end));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    let line = "muster_tls_certificate_expires_seconds{section=\"gateway.tls\"} 1795219200";
+    assert!(text.contains(line), "{text}");
+}
+
+#[tokio::test]
 async fn a_port_without_tls_is_told_from_one_that_is_not_trusted() {
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = tcp.local_addr().expect("an address").port();

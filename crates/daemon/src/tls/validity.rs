@@ -1,26 +1,54 @@
-//! From when until when a certificate is valid: a server that serves one that has expired should say so itself.
+//! From when until when a certificate is valid: whoever has one that has expired, or soon will, should say so.
 //!
 //! Only as much of X.509 (RFC 5280, section 4.1) as leads to the two times.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Renewed later than this before the end, somebody forgot.
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+const REMIND_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// Warns where a certificate is out of its time, or soon will be. One that cannot be understood is left to those
-/// who connect.
-pub(super) fn warn(place: &str, certificate: &[u8], now: SystemTime) {
-    let Some((from, to)) = times(certificate) else { return };
-    let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
-    if at(to) <= now {
-        tracing::warn!(certificate = place, "the certificate has expired: nobody will trust it");
-    } else if at(from) > now {
-        tracing::warn!(
-            certificate = place,
-            "the certificate is not valid yet: is the clock right?"
-        );
-    } else if at(to) <= now + SOON {
-        tracing::warn!(certificate = place, "the certificate expires within a week");
+/// The time of a certificate, and when somebody was last warned about it.
+#[derive(Clone, Debug)]
+pub(super) struct Validity {
+    place: String,
+    /// Seconds since 1970. Absent: it cannot be understood, and is left to those who connect.
+    times: Option<(u64, u64)>,
+    warned: Option<Instant>,
+}
+
+impl Validity {
+    pub(super) fn of(place: &str, certificate: &[u8]) -> Self {
+        Self { place: place.to_owned(), times: times(certificate), warned: None }
+    }
+
+    pub(super) fn expires(&self) -> Option<SystemTime> {
+        Some(UNIX_EPOCH + Duration::from_secs(self.times?.1))
+    }
+
+    /// Warns where the certificate is out of its time, or soon will be: at once, and then once a day.
+    pub(super) fn remind(&mut self) {
+        if self.warned.is_some_and(|at| at.elapsed() < REMIND_EVERY) {
+            return;
+        }
+        if let Some(problem) = self.problem(SystemTime::now()) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(certificate = self.place, "{problem}");
+        }
+    }
+
+    pub(super) fn problem(&self, now: SystemTime) -> Option<&'static str> {
+        let (from, to) = self.times?;
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        if at(to) <= now {
+            Some("the certificate has expired: nobody will trust it")
+        } else if at(from) > now {
+            Some("the certificate is not valid yet: is the clock right?")
+        } else if at(to) <= now + SOON {
+            Some("the certificate expires within a week")
+        } else {
+            None
+        }
     }
 }
 

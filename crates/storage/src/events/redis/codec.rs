@@ -29,7 +29,7 @@ pub(super) enum Content {
 }
 
 /// The name of the kind, and the rest.
-pub(super) fn encode(kind: &EventKind) -> (&'static str, Vec<u8>) {
+pub(in crate::events) fn encode(kind: &EventKind) -> (&'static str, Vec<u8>) {
     let mut out = Vec::new();
     let name = match kind {
         EventKind::Frame { frame, late } => {
