@@ -324,6 +324,8 @@ impl Watcher {
                     }
                 }
             }
+            // They are counted as they come; the time in which these did is over.
+            EventKind::Logs(_) => return,
             other => other.clone(),
         };
         self.take(&Arc::new(Event { machine, kind })).await;

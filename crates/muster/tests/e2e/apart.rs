@@ -17,7 +17,8 @@ mod page;
 mod processes;
 
 use page::Page;
-use processes::{Apart, beside};
+use processes::Apart;
+pub(crate) use processes::{beside, root};
 
 const COLLECTORS: [&str; 3] = ["web-1", "web-2", "web-3"];
 const INTERVAL: &str = "100ms";

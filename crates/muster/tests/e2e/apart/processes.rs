@@ -1,4 +1,5 @@
 //! Two aggregators, a gateway, Redis and TimescaleDB, each a process of its own, none of them shared with other tests.
+//! The aggregators have no more rights in the database than they need.
 
 use std::net::SocketAddr;
 use std::process::Output;
@@ -62,8 +63,9 @@ impl Apart {
         let root = root()?;
         let redis = beside(|| Server::redis(&root)).expect("a private Redis");
         let timescale = beside(|| Server::timescale(&root)).expect("a private TimescaleDB");
+        beside(|| grant(&root, &redis, &timescale));
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let settings = settings(&redis, &timescale);
+        let settings = settings(&redis, &as_user(&timescale));
         let aggregator = |name: &str| {
             let mut command = process::muster();
             let address = cluster::free_address();
@@ -97,7 +99,7 @@ impl Apart {
         struct Whole {
             storage: storage::Config,
         }
-        let settings = settings(&self.redis, &self.timescale);
+        let settings = settings(&self.redis, &as_user(&self.timescale));
         let settings = settings.map(|(name, value)| (name.to_owned(), value));
         let whole: Whole = daemon::config::load_with(None, settings).expect("accepted");
         storage::open(&whole.storage, &self.dir.path().join("reader")).await.expect("opens")
@@ -164,7 +166,8 @@ impl Load {
     }
 }
 
-fn root() -> Option<DebianRoot> {
+/// Where private servers come from; nothing where there are none, which is said, and a failure under `CI=true`.
+pub(crate) fn root() -> Option<DebianRoot> {
     if std::env::var("CI").is_ok_and(|ci| ci == "true") {
         return Some(DebianRoot::make_available(&cache()).expect("private servers"));
     }
@@ -175,8 +178,27 @@ fn root() -> Option<DebianRoot> {
     root
 }
 
-fn settings(redis: &Server, timescale: &Server) -> [(&'static str, String); 4] {
-    let (redis, timescale) = (redis.url().to_owned(), timescale.url().to_owned());
+/// The user of the database that aggregators run as: it owns nothing.
+const USER: &str = "muster_app";
+
+/// As somebody does it who sets up a database.
+fn grant(root: &DebianRoot, redis: &Server, timescale: &Server) {
+    let make = format!("create role {USER} login password '{USER}'");
+    timescale.sql(root, &make).expect("a user");
+    let mut migrate = process::muster();
+    migrate.args(["migrate", "--grant", USER]).envs(settings(redis, timescale.url()));
+    let output = migrate.output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.ends_with("timescaledb: muster_app may use it\n"), "{output:?}");
+}
+
+fn as_user(timescale: &Server) -> String {
+    let (_, address) = timescale.url().split_once('@').expect("a password, and an address");
+    format!("postgres://{USER}:{USER}@{address}")
+}
+
+fn settings(redis: &Server, timescale: &str) -> [(&'static str, String); 4] {
+    let (redis, timescale) = (redis.url().to_owned(), timescale.to_owned());
     [
         ("MUSTER_STORAGE__LIVE__REDIS__URL", redis.clone()),
         ("MUSTER_STORAGE__EVENTS__REDIS__URL", redis),
@@ -197,6 +219,6 @@ async fn is_ready(role: &Role) {
 }
 
 /// Blocking work, beside what the test does meanwhile.
-pub(super) fn beside<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn beside<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
