@@ -63,10 +63,19 @@ pub(super) async fn letters(redis: &Redis, limit: usize) -> Result<DeadLetters, 
     let key = redis.keys.dead();
     let all: HashMap<String, String> = redis.call(redis.any().hgetall(&key)).await?;
     let total = all.len();
-    let mut letters = all
-        .into_iter()
-        .map(|(id, shown)| read(id, &shown))
-        .collect::<Result<Vec<_>, StorageError>>()?;
+    // One that cannot be read can still be discarded.
+    let unreadable = |id: String, error: StorageError| DeadLetter {
+        id,
+        since: UnixMillis(0),
+        machine: String::new(),
+        kind: String::new(),
+        reason: error.to_string(),
+        whole: false,
+    };
+    let shown = |(id, shown): (String, String)| {
+        read(id.clone(), &shown).unwrap_or_else(|error| unreadable(id, error))
+    };
+    let mut letters: Vec<_> = all.into_iter().map(shown).collect();
     letters.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     letters.truncate(limit);
     Ok(DeadLetters { letters, total })
