@@ -47,6 +47,8 @@ async fn grant(connection: &mut PgConnection, role: &str) -> Result<(), sqlx::Er
          begin
             execute 'grant usage on schema ' || ours || ' to ' || role;
             execute 'grant select, insert, update, delete on all tables in schema ' || ours || ' to ' || role;
+            -- A removed machine's log events are hidden up to where the sequence of their blocks stands.
+            execute 'grant usage, select on all sequences in schema ' || ours || ' to ' || role;
             execute 'revoke insert, update, delete on _sqlx_migrations from ' || role;
             execute 'grant execute on function drop_stretch(text, timestamptz, timestamptz) to ' || role;
          end $$",
