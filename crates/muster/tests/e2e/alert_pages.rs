@@ -92,6 +92,9 @@ async fn a_chart_shows_when_an_alert_fired_now_and_in_the_past() {
     incidents(&cluster, HOSTILE_ID, |one| one["peak"].is_number()).await;
     let page = format!("{}/machines/{}", cluster.url(), machine.id);
     browser.driver.goto(&page).await.expect("the machine page");
+    // What is out of sight is not drawn.
+    let seen = "document.querySelector('#chart-load').scrollIntoView({ block: 'center' })";
+    browser.run(seen).await;
     let firing = "document.querySelector('#chart-load').dataset.firing === '1'";
     let legend = "document.querySelector('#chart-load .firing')?.textContent";
     for scheme in ["light", "dark"] {

@@ -166,6 +166,7 @@ async fn while_timescaledb_is_away_aggregators_do_not_grow_and_nothing_is_lost()
     beside(|| apart.timescale.start()).expect("starts");
     let back = Instant::now();
     while !load.is_over() {
+        assert!(back.elapsed() < 3 * outage() + PATIENCE, "the load does not end");
         tokio::time::sleep(Duration::from_millis(250)).await;
         highest = highest.max(apart.aggregators[0].resident_bytes());
     }

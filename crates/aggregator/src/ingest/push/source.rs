@@ -130,9 +130,8 @@ impl Source {
             self.tally.undo(taken);
             return Err(Status::resource_exhausted("the queue to history is full"));
         };
-        if anew {
-            self.show(dock, &pushed, &taken, now).await;
-        }
+        // Nothing waits from here until all of it is on its way: whoever asked may go away while this waits, and what
+        // was added to totals would be added again.
         if let Some(epoch) = key {
             self.keys.put(epoch);
         }
@@ -166,6 +165,9 @@ impl Source {
         self.used = now.mono;
         let heard = Heard { fresh: true, ..Heard::default() };
         dock.roll.heard(self.machine, self.lease.token, heard, now);
+        if anew {
+            self.show(dock, &pushed, &taken, now).await;
+        }
         Ok(Begun::Waits(count))
     }
 
