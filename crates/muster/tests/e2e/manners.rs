@@ -121,9 +121,10 @@ async fn who_wants_no_motion_sees_none() {
     let Some(browser) = Browser::open().await else { return };
     let cluster = Cluster::up().await;
     let moving = "return document.getAnimations().length";
+    let moves = "return document.getAnimations().length > 0";
     let add = format!("{}/add", cluster.url());
     browser.driver.goto(&add).await.expect("a page");
-    assert!(browser.run(moving).await.as_u64() > Some(0), "there is nothing to be still");
+    browser.until("something that moves", moves).await;
     browser.media(&[("prefers-reduced-motion", "reduce")]).await;
     for page in [add, cluster.url(), machine_page(&cluster).await] {
         browser.driver.goto(&page).await.expect("a page");

@@ -38,6 +38,8 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Bytes of the log that earlier lives left.
+    before: usize,
 }
 
 impl Process {
@@ -45,17 +47,23 @@ impl Process {
     pub(crate) fn start(name: &str, dir: &Path, mut command: Command) -> Self {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let before = file.metadata().expect("a log file").len() as usize;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a second handle"))
             .stderr(file)
             .spawn()
             .expect("starts");
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, before }
     }
 
     pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What was said in this life.
+    pub(crate) fn said(&self) -> String {
+        self.output().get(self.before..).unwrap_or_default().to_owned()
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -33,7 +33,7 @@ pub(crate) async fn drain<const N: usize>(
     for mut collector in collectors {
         // One that was started a moment ago does not listen for signals yet.
         eventually(PATIENCE, || async {
-            let listens = collector.output().contains("collecting");
+            let listens = collector.said().contains("collecting");
             listens.then_some(()).ok_or_else(|| "a collector has not started".to_owned())
         })
         .await;
