@@ -103,7 +103,9 @@ onAlerts((state) => {
 
 const firing = (alerts) =>
   Object.fromEntries(alerts.filter((one) => one.phase === 'firing' && !one.silenced).map((one) => [one.id, shortly(one)]));
-const shortly = ({ level, rule, host_name }) => ({ level, rule, host_name });
+const shortly = ({ level, rule, host_name, since }) => ({ level, rule, host_name, since });
+// An alert has the same id each time that it fires. What was noted without its beginning counts as the same time.
+const isAnother = (known, one) => known.since !== undefined && known.since !== one.since;
 
 // What this browser was told of and what is not over yet, by id; null: nothing was noted yet.
 function told() {
@@ -131,17 +133,21 @@ function tell({ alerts, available, trouble, left_out }) {
   const fresh = alerts.filter((one) => {
     const known = before[one.id];
     const worse = known?.level === 'warning' && one.level === 'critical';
-    return one.phase === 'firing' && !one.silenced && (!known || worse);
+    return one.phase === 'firing' && !one.silenced && (!known || worse || isAnother(known, one));
   });
-  const over = left_out > 0 ? [] : Object.entries(before).filter(([id]) => !there.has(id));
+  const over = Object.entries(before).filter(([id, known]) => {
+    const one = there.get(id);
+    return one ? isAnother(known, one) : !(left_out > 0);
+  });
   if (fresh.length === 0 && over.length === 0) return;
   const after = { ...before };
-  for (const one of fresh) after[one.id] = shortly(one);
   for (const [id] of over) delete after[id];
+  for (const one of fresh) after[one.id] = shortly(one);
   // First noted, then shown: what a browser cannot show it cannot show again either.
   remember(after);
-  tellFresh(fresh);
   tellOver(over);
+  // Last, because one of the same tag takes the place of the one before.
+  tellFresh(fresh);
 }
 
 function tellFresh(fresh) {

@@ -24,32 +24,42 @@ let charts = [];
 let known = new Map();
 let asked = null;
 let askedAt = 0;
-let waiting = 0;
+// From the pause before it asks until it has the answer: one question at a time.
+let asking = false;
+let news = false;
 let trouble = false;
 const hooked = new WeakSet();
 
 export function showSpans(all, id) {
   [charts, machine] = [all, id];
   for (const chart of charts) chart.over.push((plot) => draw(plot, chart));
-  on('alerts', () => soon());
+  on('alerts', () => {
+    news = true;
+    soon();
+  });
   setInterval(() => document.hidden || performance.now() - askedAt < EVERY || soon(), 1000);
-  for (const chart of charts) chart.plot?.redraw(false);
+  soon();
 }
 
 function soon() {
+  if (asking) return;
+  asking = true;
   const pause = trouble ? PAUSE_AFTER_TROUBLE : PAUSE;
-  waiting ||= setTimeout(async () => {
-    waiting = 0;
+  setTimeout(async () => {
+    news = false;
     trouble = await load().then(() => false, () => true);
+    asking = false;
+    if (news || trouble) soon();
+    // The others are drawn before they can be seen.
+    for (const chart of charts) if (chart.visible) chart.plot?.redraw(false);
   }, pause);
 }
 
+// What the page shows, not what a plot shows: one out of sight is not drawn, so it stays where it was.
 async function load() {
-  const plot = charts.find((chart) => chart.plot)?.plot;
-  if (!plot) return;
-  const { min, max } = plot.scales.x;
+  const [min, max] = charts[0].page.bounds();
   const beside = (max - min) * BESIDE;
-  const [from, to] = [(min - beside) * 1000, (max + beside) * 1000];
+  const [from, to] = [min - beside, max + beside];
   askedAt = performance.now();
   const params = { machine, start: Math.round(from), end: Math.round(to), limit: 1000 };
   const { incidents } = await json(url('api/v1/alerts/history', params));
@@ -58,7 +68,6 @@ async function load() {
     const metric = DRAWN_AS[one.metric] ?? one.metric;
     known.set(metric, [...(known.get(metric) ?? []), one]);
   }
-  for (const chart of charts) chart.plot?.redraw(false);
 }
 
 // Those of a chart that are within what it shows, the worst on top.
@@ -73,8 +82,8 @@ function within(plot, chart) {
 const endOf = (one, plot) => one.resolved_ms ?? Math.min(Math.max(serverNow(), one.started_ms), plot.scales.x.max * 1000);
 
 function draw(plot, chart) {
-  const { min, max } = plot.scales.x;
-  if (!asked || min * 1000 < asked[0] || max * 1000 > asked[1]) soon();
+  const [from, to] = chart.page.bounds();
+  if (!asked || from < asked[0] || to > asked[1]) soon();
   const spans = within(plot, chart);
   chart.figure.dataset.firing = String(spans.length);
   paint(plot, spans);
