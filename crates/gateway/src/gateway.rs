@@ -172,7 +172,8 @@ fn alert_routes() -> Router<Shared> {
         .route("/alerts/silences", post(alerts::silence))
         .route("/alerts/silences/{id}/end", post(alerts::silence_end))
         .route("/alerts/channels", post(alerts::channel_save))
-        .route("/alerts/channels/new", get(alerts::channel_new))
+        // Not below `channels`: a channel may have the id `new`.
+        .route("/alerts/channel-new", get(alerts::channel_new))
         .route("/alerts/channels/{id}", get(alerts::channel_edit))
         .route("/alerts/channels/{id}/delete", post(alerts::channel_delete))
         .route("/alerts/channels/{id}/test", post(alerts::channel_test))

@@ -103,10 +103,18 @@ impl Upstream {
 }
 
 async fn within<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+    answer_of("aggregator", call).await
+}
+
+/// `who` is named to people when it does not answer in time.
+async fn answer_of<T>(
+    who: &str,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
     match tokio::time::timeout(DEADLINE, call).await {
         Ok(answer) => answer.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded(format!(
-            "the aggregator did not answer within {} s",
+            "the {who} did not answer within {} s",
             DEADLINE.as_secs()
         ))),
     }

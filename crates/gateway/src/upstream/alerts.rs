@@ -6,7 +6,7 @@ use proto::v1::alert_service_client::AlertServiceClient;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
-use super::{ANSWER_BYTES_MAX, within};
+use super::{ANSWER_BYTES_MAX, answer_of};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Alerts {
@@ -27,7 +27,8 @@ macro_rules! calls {
     ($($name:ident($client:ident: $request:ident) -> $response:ident;)+) => {
         impl Alerts {
             $(pub(crate) async fn $name(&self, message: v1::$request) -> Result<v1::$response, Status> {
-                within(self.$client.clone().$name(from_dashboard(message))).await
+                let mut client = self.$client.clone();
+                answer_of("alert service", client.$name(from_dashboard(message))).await
             })+
         }
     };

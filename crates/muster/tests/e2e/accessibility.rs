@@ -99,7 +99,7 @@ async fn no_page_breaks_a_rule_of_accessibility() {
         ("/alerts/new".to_owned(), "document.querySelector('main form')"),
         ("/alerts/new?from=errors".to_owned(), "document.querySelector('main form')"),
         ("/alerts/rules/machine-offline".to_owned(), "document.querySelector('main form')"),
-        ("/alerts/channels/new?kind=email".to_owned(), "document.querySelector('main form')"),
+        ("/alerts/channel-new?kind=email".to_owned(), "document.querySelector('main form')"),
         ("/add".to_owned(), "document.querySelector('#line')"),
         ("/about/health".to_owned(), "document.querySelector('main h1')"),
         ("/login".to_owned(), "document.querySelector('main')"),

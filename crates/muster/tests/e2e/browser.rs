@@ -228,7 +228,7 @@ async fn the_pages_are_live() {
         "/add".to_owned(),
         "/alerts".to_owned(),
         "/alerts/new?from=cpu".to_owned(),
-        "/alerts/channels/new?kind=email".to_owned(),
+        "/alerts/channel-new?kind=email".to_owned(),
         "/about/health".to_owned(),
     ] {
         browser.driver.goto(format!("{fleet}{page}")).await.expect("a page");

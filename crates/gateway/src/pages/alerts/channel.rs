@@ -31,6 +31,8 @@ pub(super) struct Kind {
     note: &'static str,
 }
 
+const ELSEWHERE: &str = "the address is another: type the secret again, or say that there is none";
+const TYPE_AGAIN: &str = "please type it again: a secret is never shown";
 const HOOK: &str = "Address of the incoming webhook";
 
 pub(super) const KINDS: [Kind; 9] = [
@@ -148,6 +150,8 @@ struct ChannelPage {
     page: Page,
     form: ChannelForm,
     kind: &'static Kind,
+    /// Only then does it change anything to say that there is no secret.
+    elsewhere: bool,
     problems: Problems,
 }
 
@@ -235,11 +239,23 @@ impl ChannelForm {
             && self.no_secret.is_empty()
             && moved(before, &channel)
         {
-            let problem =
-                "the address is another: type the secret again, or say that there is none";
-            problems.note("secret", problem.to_owned());
+            problems.note("secret", ELSEWHERE.to_owned());
         }
         if problems.is_empty() { Ok(channel) } else { Err(problems) }
+    }
+
+    /// A secret does not come back, not even to who just typed it.
+    fn forget_secrets(&mut self, problems: &mut Problems) {
+        let mut forget = |field: &'static str, value: &mut String| {
+            let typed = !std::mem::take(value).is_empty();
+            if typed && problems.of(field).is_empty() {
+                problems.note(field, TYPE_AGAIN.to_owned());
+            }
+        };
+        forget("secret", &mut self.secret);
+        if KINDS.iter().any(|kind| kind.key == self.kind && kind.address_is_secret) {
+            forget("address", &mut self.address);
+        }
     }
 
     fn repeat_interval(&self) -> Result<Option<prost_types::Duration>, String> {
@@ -325,7 +341,8 @@ fn mail_server(address: &str) -> Result<(String, u32), String> {
 fn show(shared: &Shared, uri: &Uri, mut form: ChannelForm, problems: Problems) -> Response {
     let kind = KINDS.iter().find(|kind| kind.key == form.kind).unwrap_or(&KINDS[0]);
     kind.key.clone_into(&mut form.kind);
-    html(&ChannelPage { page: Page::new(shared, uri, "alerts"), form, kind, problems })
+    let elsewhere = problems.of("secret") == ELSEWHERE;
+    html(&ChannelPage { page: Page::new(shared, uri, "alerts"), form, kind, elsewhere, problems })
 }
 
 pub(crate) async fn channel_new(
@@ -372,11 +389,7 @@ pub(crate) async fn channel_save(
             )
         }
     };
-    // A secret does not come back, not even to who just typed it.
-    let typed = !std::mem::take(&mut form.secret).is_empty();
-    if typed && problems.of("secret").is_empty() {
-        problems.note("secret", "please type it again: a secret is never shown".to_owned());
-    }
+    form.forget_secrets(&mut problems);
     show(&shared, &uri, form, problems)
 }
 
@@ -543,6 +556,26 @@ mod tests {
         assert!(form.to_channel(Some(&before)).is_ok());
         (form.no_secret, form.secret) = (String::new(), "s".to_owned());
         assert!(form.to_channel(Some(&before)).is_ok());
+    }
+
+    #[test]
+    fn what_is_secret_does_not_come_back() {
+        let check = |kind: &str, kept: &str, said: &str| {
+            let mut form = ChannelForm {
+                kind: kind.to_owned(),
+                address: "https://a/b".to_owned(),
+                secret: "s".to_owned(),
+                ..Default::default()
+            };
+            let mut problems = Problems::default();
+            form.forget_secrets(&mut problems);
+            assert_eq!((form.address.as_str(), form.secret.as_str()), (kept, ""), "{kind}");
+            assert_eq!((problems.of("address"), problems.of("secret")), (said, TYPE_AGAIN));
+        };
+        check("webhook", "https://a/b", "");
+        check("slack", "", TYPE_AGAIN);
+        check("discord", "", TYPE_AGAIN);
+        check("teams", "", TYPE_AGAIN);
     }
 
     #[test]
