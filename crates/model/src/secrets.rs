@@ -20,6 +20,7 @@ pub fn mask(text: &str) -> Cow<'_, str> {
     // Everything before is in `out`.
     let mut copied = 0;
     let mut at = 0;
+    let mut address = None;
     while at < bytes.len() {
         if !is_in_run(bytes[at]) {
             at += 1;
@@ -29,7 +30,7 @@ pub fn mask(text: &str) -> Cow<'_, str> {
         while at < bytes.len() && is_in_run(bytes[at]) {
             at += 1;
         }
-        let secret = match secret_after(text, start, at) {
+        let secret = match secret_after(text, start, at, &mut address) {
             Some(secret) => Some(secret),
             None if looks_like_token(&text[start..at]) => Some((start, at)),
             None => None,
@@ -47,8 +48,11 @@ pub fn mask(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The value of an attribute of this name: it may be secret by its name too.
+/// The value of an attribute of this name: it may be secret by its name too, and is then so to its end.
 pub fn mask_value(name: &str, value: &str) -> String {
+    if is_secret_name(name) && !value.is_empty() {
+        return MASK.to_owned();
+    }
     let pair = format!("{name}={value}");
     let masked = mask(&pair);
     let value = masked.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
@@ -72,11 +76,18 @@ fn is_in_run(b: u8) -> bool {
 }
 
 /// Where the secret lies that the run `start..end` announces.
-fn secret_after(text: &str, start: usize, end: usize) -> Option<(usize, usize)> {
+fn secret_after(
+    text: &str,
+    start: usize,
+    end: usize,
+    address: &mut Option<Address>,
+) -> Option<(usize, usize)> {
     let (bytes, run) = (text.as_bytes(), &text[start..end]);
     let next = *bytes.get(end)?;
     if next == b':' && bytes[end..].starts_with(b"://") {
-        return in_authority(text, end + 3);
+        let known = address.filter(|known| end + 3 <= known.end);
+        let address = address.insert(known.unwrap_or_else(|| Address::at(text, end + 3)));
+        return in_authority(text, end + 3, *address);
     }
     if next == b' ' {
         return is_scheme(run).then(|| credential(text, end + 1)).flatten();
@@ -146,18 +157,30 @@ fn credential(text: &str, from: usize) -> Option<(usize, usize)> {
     (word.len() >= 8 && random).then_some((from, to))
 }
 
+/// The word that an address ends with. It is searched once, however many `://` are in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Address {
+    end: usize,
+    last_at: Option<usize>,
+}
+
+impl Address {
+    fn at(text: &str, from: usize) -> Self {
+        let bytes = &text.as_bytes()[from..];
+        let ends = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'?' | b'#');
+        let length = bytes.iter().position(ends).unwrap_or(bytes.len());
+        let last_at = bytes[..length].iter().rposition(|b| *b == b'@').map(|at| from + at);
+        Self { end: from + length, last_at }
+    }
+}
+
 /// The password in `user:password@host`.
-fn in_authority(text: &str, from: usize) -> Option<(usize, usize)> {
-    let bytes = &text.as_bytes()[from..];
-    let length = bytes
-        .iter()
-        .take(4096)
-        .position(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'?' | b'#'));
-    let word = &bytes[..length.unwrap_or(bytes.len().min(4096))];
+fn in_authority(text: &str, from: usize, address: Address) -> Option<(usize, usize)> {
+    let word = &text.as_bytes()[from..address.end];
     let host = word.iter().position(|b| *b == b'/').unwrap_or(word.len());
     // An unescaped slash in a password; a path may hold an @ as well, but then the host has a port.
     let at = word[..host].iter().rposition(|b| *b == b'@').or_else(|| {
-        let at = word.iter().rposition(|b| *b == b'@')?;
+        let at = address.last_at?.checked_sub(from)?;
         let colon = word[..at].iter().position(|b| *b == b':')?;
         (colon < host && !word[colon + 1..].first()?.is_ascii_digit()).then_some(at)
     })?;
@@ -217,6 +240,20 @@ mod tests {
         check("user", "bob", "bob");
         check("url", "postgres://app:s3cret@db/x", "postgres://app:***@db/x");
         check("header", "token=abc def", "token=*** def");
+        check("db.password", "correct horse battery", "***");
+        check("password", "a, b; \"c\" & 'd'} e", "***");
+        check("password", "", "");
+    }
+
+    #[test]
+    fn a_word_with_many_addresses_is_searched_once() {
+        let text = format!("{}b x://app:s3cret@db/y", "a://".repeat(50_000));
+        let first = Address::at(&text, 4);
+        assert_eq!(first, Address { end: 200_001, last_at: None });
+        // With what is known of the word, nothing is searched for at its other places.
+        let mut known = Some(Address { last_at: Some(100_000), ..first });
+        assert_eq!(secret_after(&text, 99_988, 99_989, &mut known), Some((99_994, 100_000)));
+        assert_eq!(mask(&text), text.replace("s3cret", MASK));
     }
 
     proptest! {
