@@ -198,6 +198,12 @@ impl Files {
             let mut followed = self.followed.remove(*at);
             let mut events = Vec::new();
             followed.reader.finish(&self.parser, clock(), &mut events);
+            // Those that have its path now tell after a restart that it was read. In one batch with its end.
+            let let_go = find::modified(&followed.file).unwrap_or_default().max(followed.let_go);
+            for other in self.followed.iter_mut().filter(|other| other.path == followed.path) {
+                other.let_go = other.let_go.max(let_go);
+                outbox.mark(other.bookmark());
+            }
             outbox.put(&mut events, Bookmark { source: followed.id.source(), place: None })?;
             return Ok(more);
         }
@@ -259,9 +265,12 @@ impl Files {
         // What was written since the one before was read is no burst.
         let read_at = before.map_or(now, |before| before.read_at);
         let after = before.map(|other| other.id);
+        let places = self.places.values().filter(|place| place.path == found.path);
+        let let_go = places.map(|place| place.let_go).chain(before.map(|other| other.let_go)).max();
         let reader = reader_of(section, &found.path, mark).limited(limit, limited_from);
         let mut followed = Followed::new(found, reader, now);
         followed.after = after;
+        followed.let_go = let_go.unwrap_or_default();
         followed.is_detached = is_detached;
         followed.read_at = read_at;
         if is_detached {

@@ -46,6 +46,9 @@ pub(super) struct Place {
     /// When the file was last written to as it was read; zero from versions that did not keep it.
     #[serde(default)]
     pub(super) modified: Modified,
+    /// When the last file that had its path before was written to, of those that were read to their end and let go.
+    #[serde(default)]
+    pub(super) let_go: Modified,
 }
 
 /// When a file was written to: seconds since 1970, and nanoseconds.

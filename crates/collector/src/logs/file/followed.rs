@@ -39,6 +39,8 @@ pub(super) struct Followed {
     seen: Seen,
     /// When it was last written to, as of what was read.
     modified: Modified,
+    /// When what had its path before and was let go was last written to.
+    pub(super) let_go: Modified,
     /// When it last grew.
     pub(super) grew_at: Instant,
     /// Since when it waits for the one before it, or was read on.
@@ -82,6 +84,7 @@ impl Followed {
             tail,
             seen: Seen::default(),
             modified,
+            let_go: Modified::default(),
             grew_at: now,
             waits_since: now,
             is_detached: false,
@@ -96,8 +99,8 @@ impl Followed {
         let mark = self.reader.mark();
         let head = &self.head[..self.head.len().min(mark.offset as usize)];
         let head_crc = crc32c::crc32c(head);
-        let (path, modified) = (self.path.clone(), self.modified);
-        Place { path, mark, head_bytes: head.len() as u16, head_crc, modified }
+        let (path, modified, let_go) = (self.path.clone(), self.modified, self.let_go);
+        Place { path, mark, head_bytes: head.len() as u16, head_crc, modified, let_go }
     }
 
     pub(super) fn bookmark(&self) -> Bookmark {

@@ -164,10 +164,10 @@ impl Files {
         }
         again.sort_by_cached_key(|(_, file, _)| find::modified(file));
         for (id, file, other) in again {
-            self.places.remove(&id);
             outbox.mark(Bookmark { source: id.source(), place: None });
             let Place { path, mark, .. } = &lost[&id];
             self.follow_again(path, (file, other), *mark, now, outbox);
+            self.places.remove(&id);
         }
     }
 
@@ -194,11 +194,16 @@ impl Files {
             None => gone().filter_map(Place::modified).max().or(scan_before),
         };
         let Some(since) = since else { return Vec::new() };
+        let let_go = match &place {
+            Some(place) => place.let_go,
+            None => gone().map(|place| place.let_go).max().unwrap_or_default(),
+        };
         let is_candidate =
             |id: FileId| !listed.contains(&id) && self.followed.iter().all(|other| other.id != id);
         let mut rotated = find::open_beside(path, find::is_numbered, is_candidate);
         rotated.retain(|(file, id)| {
             find::modified(file) >= Some(since)
+                && find::modified(file) > Some(let_go)
                 && !self.was_read(file, *id)
                 && place.as_ref().is_none_or(|last| last.mark.offset == 0 || !last.is_in(file))
         });
@@ -228,8 +233,8 @@ impl Files {
     ) {
         let Some(section) = self.section_of(path, &file) else { return };
         let found = Found { path: path.to_owned(), file, id, section, is_rotated: true };
-        self.places.remove(&id);
         let followed = self.follow(found, mark, now, true);
+        self.places.remove(&id);
         outbox.mark(followed.bookmark());
         self.followed.push(followed);
     }
@@ -237,7 +242,11 @@ impl Files {
     /// The section that `path` belongs to; what lies beside it by now must be allowed there too.
     fn section_of(&self, path: &Path, file: &File) -> Option<usize> {
         let text = path.to_string_lossy();
-        let matches = |pattern: &String| model::glob::matches(&pattern.replace("**/", "*"), &text);
+        let matches = |pattern: &String| {
+            // As the paths are that it leads to: without `.` and doubled slashes.
+            let pattern: PathBuf = Path::new(pattern).components().collect();
+            model::glob::matches(&pattern.to_string_lossy().replace("**/", "*"), &text)
+        };
         self.setup.files.iter().position(|section| {
             section.files.include.iter().any(matches) && section.gate.admits(path, file)
         })
@@ -261,6 +270,7 @@ impl Files {
         });
         let source = id.source();
         if let Some(place) = known {
+            let followed = self.follow(found, place.mark, now, false);
             self.places.retain(|other, known| {
                 let is_it = *known == place;
                 if is_it && *other != id {
@@ -268,7 +278,6 @@ impl Files {
                 }
                 !is_it
             });
-            let followed = self.follow(found, place.mark, now, false);
             outbox.mark(Bookmark { source, place: followed.bookmark().place });
             self.followed.push(followed);
             return;
@@ -285,8 +294,8 @@ impl Files {
         } else {
             Mark::default()
         };
-        self.places.remove(&id);
         let followed = self.follow(found, mark, now, false);
+        self.places.remove(&id);
         // Before anything of it is read: what comes after it may be marked sooner than it has its turn.
         outbox.mark(followed.bookmark());
         self.followed.push(followed);

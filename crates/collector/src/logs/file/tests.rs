@@ -420,6 +420,72 @@ fn a_last_line_without_end_is_read_when_nothing_more_can_come() {
 }
 
 #[test]
+fn a_glob_need_not_be_spelled_as_paths_are() {
+    let mut desk = Desk::new(&[".//./app.log"], false);
+    desk.write_to("app.log", 5);
+    desk.look();
+    for _ in 0..2 {
+        desk.rename("app.log", "app.log.1");
+        desk.write_to("app.log", 5);
+    }
+    desk.rename("app.log", "app.log.2");
+    desk.write_to("app.log", 1);
+    desk.kill();
+    desk.look();
+    desk.is_unordered = true;
+    desk.check();
+}
+
+/// Time enough passes to let go of what was rotated away; then the reader is killed, and looks again.
+fn let_go_and_restart(desk: &mut Desk) {
+    desk.look();
+    desk.now += 2 * LET_GO_AFTER;
+    desk.look();
+    let followed = desk.reading.as_ref().map(|(files, ..)| files.followed.len());
+    assert_eq!(followed, Some(1), "the other was let go");
+    for _ in 0..2 {
+        desk.kill();
+        desk.look();
+    }
+}
+
+#[test]
+fn a_copy_that_was_let_go_does_not_come_again_after_a_restart() {
+    let mut desk = Desk::new(&["app.log"], false);
+    desk.write_to("app.log", 5);
+    desk.look();
+    desk.wait_for_tick();
+    desk.copy_and_truncate("app.log", "app.log.1");
+    let_go_and_restart(&mut desk);
+    desk.write_to("app.log", 2);
+    desk.look();
+    desk.check();
+}
+
+#[test]
+fn a_renamed_file_that_was_let_go_does_not_come_again_after_a_restart() {
+    let mut desk = Desk::new(&["app.log"], false);
+    let mut file = desk.open("app.log");
+    desk.write(&mut file, 5);
+    desk.look();
+    desk.rename("app.log", "app.log.1");
+    drop(desk.open("app.log"));
+    desk.look();
+    desk.wait_for_tick();
+    desk.write(&mut file, 1);
+    let_go_and_restart(&mut desk);
+    // Nor when the next is rotated away and found again.
+    desk.rename("app.log.1", "app.log.2");
+    desk.write_to("app.log", 2);
+    desk.rename("app.log", "app.log.1");
+    desk.kill();
+    desk.look();
+    desk.write_to("app.log", 2);
+    desk.look();
+    desk.check();
+}
+
+#[test]
 fn rotation_while_nobody_looks_costs_nothing() {
     for glob in ["*.log", "app.log*"] {
         story(&[glob], |desk| {
