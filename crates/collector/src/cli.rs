@@ -1,6 +1,6 @@
 //! The command line of a collector that runs alone: `muster collector` and `muster-collector`.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -80,13 +80,37 @@ pub struct LogFiles {
 }
 
 impl LogFiles {
-    /// Reads these too. Paths that are not absolute are of `here`.
-    pub fn add_to(self, logs: &mut LogsConfig, here: &Path) {
-        if !self.globs.is_empty() {
-            let include = self.globs.iter().map(|glob| here.join(glob).display().to_string());
-            logs.files.push(FilesConfig { include: include.collect(), ..FilesConfig::default() });
+    /// Reads these too. Paths that are not absolute are of the current directory.
+    ///
+    /// # Errors
+    ///
+    /// When there is such a path and the current directory is not known.
+    pub fn add_to(self, logs: &mut LogsConfig) -> anyhow::Result<()> {
+        if self.globs.is_empty() {
+            return Ok(());
+        }
+        let here = match self.globs.iter().all(|glob| Path::new(glob).is_absolute()) {
+            true => PathBuf::new(),
+            false => std::env::current_dir()
+                .context("failed to find the current directory, which log files were named in")?,
+        };
+        let include = self.globs.iter().map(|glob| plain(&here.join(glob)).display().to_string());
+        logs.files.push(FilesConfig { include: include.collect(), ..FilesConfig::default() });
+        Ok(())
+    }
+}
+
+/// Without `.`, `..` and doubled slashes: what lies beside a file is compared with its glob as text.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => _ = plain.pop(),
+            part => plain.push(part),
         }
     }
+    plain
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -142,7 +166,7 @@ impl Args {
             config.logs.stdin.enabled = true;
             config.logs.stdin.service = service;
         }
-        self.log_files.add_to(&mut config.logs, &std::env::current_dir().unwrap_or_default());
+        self.log_files.add_to(&mut config.logs)?;
         config.tls.ca = self.ca.or(config.tls.ca);
         config.interval = self.interval.unwrap_or(config.interval);
         log.format = match self.log_format {
@@ -214,8 +238,8 @@ mod tests {
 
     #[test]
     fn log_files_are_named_as_globs_or_as_the_shell_names_them() {
-        let config =
-            read("--logs /var/log/*.log app.log --aggregator http://a:7071").expect("reads");
+        let config = read("--logs /var//x/../log/*.log ./app.log --aggregator http://a:7071")
+            .expect("reads");
         let here = std::env::current_dir().expect("a directory").join("app.log");
         let expected = ["/var/log/*.log".to_owned(), here.display().to_string()];
         assert_eq!(config.logs.files.len(), 1);

@@ -46,8 +46,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut config = args.flags.load()?;
-    let here = std::env::current_dir().unwrap_or_default();
-    args.log_files.add_to(&mut config.collector.logs, &here);
+    args.log_files.add_to(&mut config.collector.logs)?;
     let file = args.flags.file();
     let serving = Serving::bind("muster", args.listen, &config, args.insecure_no_auth)?;
     let data_dir = DataDir::open(args.data_dir)?;
