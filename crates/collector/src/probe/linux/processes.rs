@@ -62,7 +62,7 @@ impl Probe for Processes {
         if !self.watch.is_empty() {
             let mut watched = self.watch.tally();
             for row in self.table.rows().iter().filter(|row| row.state != ProcessState::Zombie) {
-                watched.see(&String::from_utf8_lossy(self.table.name(row.pid)));
+                watched.see_process(&String::from_utf8_lossy(self.table.name(row.pid)));
             }
             watched.put(sheet, &PROCESS_WATCHED, "process.pattern", false);
         }

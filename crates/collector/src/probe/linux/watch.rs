@@ -36,8 +36,17 @@ impl Watch {
 impl Tally<'_> {
     /// One more of this name.
     pub(super) fn see(&mut self, name: &str) {
+        self.see_if(|pattern| glob::matches(pattern, name));
+    }
+
+    /// One more process, of this name as far as the kernel keeps it.
+    pub(super) fn see_process(&mut self, name: &str) {
+        self.see_if(|pattern| fits_process(pattern, name));
+    }
+
+    fn see_if(&mut self, fits: impl Fn(&str) -> bool) {
         for (pattern, count) in self.patterns.iter().zip(&mut self.counts) {
-            *count += u32::from(fits(pattern, name));
+            *count += u32::from(fits(pattern));
         }
     }
 
@@ -56,7 +65,7 @@ impl Tally<'_> {
     }
 }
 
-fn fits(pattern: &str, name: &str) -> bool {
+fn fits_process(pattern: &str, name: &str) -> bool {
     let cut = name.len() == KERNEL_NAME_BYTES && !pattern.contains(['*', '?']);
     glob::matches(pattern, name) || cut && pattern.starts_with(name)
 }
@@ -68,12 +77,22 @@ mod tests {
     #[test]
     fn names_fit_by_globs_and_long_ones_by_what_the_kernel_keeps() {
         let check = |pattern: &str, name: &str, expected| {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(fits_process(pattern, name), expected, "{pattern} {name}");
         };
         check("postgres", "postgres", true);
         check("postgres", "postgres_export", false);
         check("nginx*", "nginx-worker", true);
         check("prometheus-node-exporter", "prometheus-node", true);
         check("prometheus-node-exporter", "prometheus", false);
+    }
+
+    #[test]
+    fn only_names_of_processes_are_cut() {
+        let watch = Watch::new(vec!["prometheus-node-exporter".to_owned()]);
+        let mut tally = watch.tally();
+        tally.see("prometheus-node");
+        assert_eq!(tally.counts, [0]);
+        tally.see_process("prometheus-node");
+        assert_eq!(tally.counts, [1]);
     }
 }
