@@ -159,9 +159,15 @@ impl Files {
             now.duration_since(followed.waits_since) >= TAKES_ITS_TURN_AFTER
                 || self.followed.iter().all(|other| other.id != id || is_done(other))
         };
-        if !self.setup.room.is_there() || !followed.after.is_none_or(is_next) {
+        let has_room = self.setup.room.is_there();
+        if !has_room || !followed.after.is_none_or(is_next) {
             // What is written while it waits is no burst when it is read.
-            self.followed[*at].is_at_end = false;
+            let waiting = &mut self.followed[*at];
+            waiting.is_at_end = false;
+            if !has_room {
+                // Nor had the one before it a chance to be read.
+                waiting.waits_since = now;
+            }
             *at += 1;
             return Ok(false);
         }

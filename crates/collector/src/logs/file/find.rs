@@ -163,22 +163,25 @@ pub(super) fn beside(path: &Path, is_it: impl Fn(&File, FileId) -> bool) -> Opti
     found.pop()
 }
 
-/// As [`beside`], all that are wanted, however they are renamed meanwhile; oldest first.
+/// As [`beside`], those that are wanted, however they are renamed meanwhile; oldest first, and no more than `max`.
 pub(super) fn open_beside(
     path: &Path,
     is_named: fn(&str, &str) -> bool,
-    is_wanted: impl Fn(FileId) -> bool,
+    max: usize,
+    is_wanted: impl Fn(FileId, Modified) -> bool,
 ) -> Vec<(File, FileId)> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
     else {
         return Vec::new();
     };
-    let list = || -> Vec<(PathBuf, FileId)> {
+    // What is not wanted is not opened: there may be thousands, and few files may be open.
+    let list = || -> Vec<(Modified, PathBuf, FileId)> {
         let named = entries(dir)
             .filter(|(other, other_name)| is_named(name, other_name) && is_candidate(other));
         let identified = named.filter_map(|(path, _)| {
-            let id = FileId::of(&std::fs::metadata(&path).ok()?);
-            Some((path, id))
+            let metadata = std::fs::metadata(&path).ok()?;
+            let (id, modified) = (FileId::of(&metadata), modified_of(&metadata));
+            is_wanted(id, modified).then_some((modified, path, id))
         });
         let mut listed: Vec<_> = identified.collect();
         listed.sort();
@@ -187,14 +190,15 @@ pub(super) fn open_beside(
     let mut opened: Vec<(File, FileId)> = Vec::new();
     let mut listed = list();
     for _ in 0..LISTINGS_MAX {
-        for (path, id) in &listed {
+        for (_, path, id) in &listed {
             let is_new = |id, opened: &[(File, FileId)]| {
-                is_wanted(id) && opened.iter().all(|(_, known)| *known != id)
+                opened.len() < max && opened.iter().all(|(_, known)| *known != id)
             };
             // It may be another by now.
             if is_new(*id, &opened)
                 && let Ok((file, id)) = open(path)
                 && is_new(id, &opened)
+                && modified(&file).is_some_and(|modified| is_wanted(id, modified))
             {
                 opened.push((file, id));
             }
@@ -211,7 +215,11 @@ pub(super) fn open_beside(
 
 pub(super) fn modified(file: &File) -> Option<Modified> {
     let metadata = file.metadata().ok()?;
-    Some((metadata.mtime(), metadata.mtime_nsec()))
+    Some(modified_of(&metadata))
+}
+
+fn modified_of(metadata: &std::fs::Metadata) -> Modified {
+    (metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// What a file has that is written to now, or a little less: their clock is as coarse as a tick.
@@ -280,6 +288,24 @@ mod tests {
         check("x.log", &["x.log"]);
         check(".*.log", &[".hidden.log"]);
         check("nothing/*", &[]);
+    }
+
+    #[test]
+    fn of_rotated_files_no_more_than_allowed_are_open_and_the_oldest_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |i: u64| dir.path().join(format!("app.log.{i}"));
+        for i in 1..=9 {
+            let file = File::create(at(i)).expect("made");
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(100 - i)).expect("set");
+        }
+        let check = |max, since: i64, expected: &[i64]| {
+            let wanted = |_, modified: Modified| modified.0 >= since;
+            let opened = open_beside(&dir.path().join("app.log"), is_numbered, max, wanted);
+            let modified = opened.iter().filter_map(|(file, _)| Some(modified(file)?.0));
+            assert_eq!(modified.collect::<Vec<_>>(), expected);
+        };
+        check(3, 95, &[95, 96, 97]);
+        check(9, 98, &[98, 99]);
     }
 
     #[test]

@@ -147,8 +147,9 @@ impl Files {
         let mut again: Vec<(FileId, File, FileId)> = Vec::new();
         let paths: BTreeSet<&Path> = lost.values().map(|place| &*place.path).collect();
         for path in paths {
-            let is_of_path = |id: FileId| lost.get(&id).is_some_and(|place| place.path == path);
-            let renamed = find::open_beside(path, find::is_rotated, is_of_path);
+            let is_of_path =
+                |id: FileId, _: Modified| lost.get(&id).is_some_and(|place| place.path == path);
+            let renamed = find::open_beside(path, find::is_rotated, FILES_MAX, is_of_path);
             let is_it = |(file, id): &(File, FileId)| lost[id].is_in(file);
             again.extend(renamed.into_iter().filter(is_it).map(|(file, id)| (id, file, id)));
         }
@@ -198,13 +199,15 @@ impl Files {
             Some(place) => place.let_go,
             None => gone().map(|place| place.let_go).max().unwrap_or_default(),
         };
-        let is_candidate =
-            |id: FileId| !listed.contains(&id) && self.followed.iter().all(|other| other.id != id);
-        let mut rotated = find::open_beside(path, find::is_numbered, is_candidate);
+        let is_candidate = |id: FileId, modified: Modified| {
+            modified >= since
+                && modified > let_go
+                && !listed.contains(&id)
+                && self.followed.iter().all(|other| other.id != id)
+        };
+        let mut rotated = find::open_beside(path, find::is_numbered, FILES_MAX, is_candidate);
         rotated.retain(|(file, id)| {
-            find::modified(file) >= Some(since)
-                && find::modified(file) > Some(let_go)
-                && !self.was_read(file, *id)
+            !self.was_read(file, *id)
                 && place.as_ref().is_none_or(|last| last.mark.offset == 0 || !last.is_in(file))
         });
         rotated
