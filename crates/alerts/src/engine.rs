@@ -20,7 +20,7 @@ mod points;
 mod projection;
 mod watched;
 
-use machine::Machine;
+use machine::{Machine, OTHER_SERVICES};
 use projection::Projections;
 pub use watched::Tally;
 use watched::Watched;
@@ -29,7 +29,8 @@ use watched::Watched;
 /// after their end.
 pub const WATERMARK_MS: i64 = 5000;
 
-/// Log events that are older than this when they come are late: they neither raise nor resolve anything.
+/// Log events that are older than this when they come are late, as are those that the window of their rule has
+/// left behind: they neither raise nor resolve anything.
 pub const LOG_LATE_MS: i64 = 60_000;
 
 /// What the engine saw and left out, for the metrics.
@@ -203,11 +204,25 @@ impl Engine {
             let mut found = machine.find(id, rule, events, received, &mut self.counters);
             // In the order of their times within each service, whatever order they came in.
             found.sort_unstable();
+            let mut others = Vec::new();
+            let mut count = |machine: &mut Machine, service, times: &[UnixMillis]| {
+                let times = times.iter().copied();
+                match machine.count_logs(id, rule, service, times, &mut self.watched, out) {
+                    Some(late) => self.counters.late_logs += late,
+                    None => self.counters.series_over_limit += 1,
+                }
+            };
             for group in found.chunk_by(|a, b| a.0 == b.0) {
-                let times = group.iter().map(|(_, time)| *time);
-                let left_out =
-                    machine.count_logs(id, rule, group[0].0, times, &mut self.watched, out);
-                self.counters.series_over_limit += u64::from(left_out);
+                let service = group[0].0;
+                let times: Vec<_> = group.iter().map(|(_, time)| *time).collect();
+                match machine.tells_apart(id, rule, service) {
+                    true => count(machine, service, &times),
+                    false => others.extend(times),
+                }
+            }
+            if !others.is_empty() {
+                others.sort_unstable();
+                count(machine, OTHER_SERVICES, &others);
             }
         }
     }
@@ -222,6 +237,8 @@ impl Engine {
     ) {
         let Some(machine) = self.machines.get_mut(&id) else { return };
         for rule in self.projections.log_rules() {
+            let apart = machine.tells_apart(id, rule, service);
+            let service = if apart { service } else { OTHER_SERVICES };
             machine.count_logs(id, rule, service, [time].into_iter(), &mut self.watched, out);
         }
     }

@@ -90,7 +90,7 @@ impl Instance {
     }
 
     /// Goes on under a new revision of its rule. Values that were gathered for another signal go.
-    pub(super) fn follow(&mut self, rule: &Arc<Rule>) {
+    pub(super) fn follow(&mut self, owner: Owner<'_>, rule: &Arc<Rule>, out: &mut Vec<Change>) {
         let signal = |rule: &Rule| {
             rule.spec.threshold().map(|t| (t.aggregate, t.window, t.divide_by.clone()))
         };
@@ -106,7 +106,15 @@ impl Instance {
                 found.begin_blind(before.end());
             }
         }
+        let limit = |rule: &Rule| rule.spec.log().map(|log| log.limit);
+        let judged = |rule: &Rule| (asked(rule), limit(rule));
+        let anew = self.found.is_some() && judged(&self.rule) != judged(rule);
         self.rule = Arc::clone(rule);
+        if anew {
+            // What stood was said of another count, or by other limits.
+            self.standing = None;
+            self.judge_found(owner, out);
+        }
     }
 
     /// A fresh value. `watermark` is that of its machine with this frame.
@@ -132,13 +140,20 @@ impl Instance {
         }
     }
 
-    /// A log event that the rule asks for.
-    pub(super) fn take_log(&mut self, owner: Owner<'_>, time: UnixMillis, out: &mut Vec<Change>) {
+    /// A log event that the rule asks for. False when it came too late for the window.
+    pub(super) fn take_log(
+        &mut self,
+        owner: Owner<'_>,
+        time: UnixMillis,
+        out: &mut Vec<Change>,
+    ) -> bool {
         self.expire(owner, time, out);
         self.newest = self.newest.max(time);
-        if self.found.as_mut().is_some_and(|found| found.add(time)) {
+        let counts = self.found.as_mut().is_some_and(|found| found.add(time));
+        if counts {
             self.judge_found(owner, out);
         }
+        counts
     }
 
     /// Judges the count wherever it changed up to `to`.

@@ -15,6 +15,10 @@ use crate::rule::{Condition, LogCount};
 
 /// An instance that is calm and was not heard of for this long is forgotten.
 const FORGET_AFTER_MS: i64 = 60 * 60 * 1000;
+/// Services of one machine that a rule about logs tells apart: what a machine calls its services must not use up
+/// what the rule may watch of all. Those beyond are counted together, as in `muster.log.events`.
+const LOG_SERVICES_MAX: usize = 100;
+pub(super) const OTHER_SERVICES: &str = "(others)";
 /// A clock that is off by less is taken for latency.
 const CLOCK_TOLERANCE_MS: i64 = 5000;
 
@@ -84,7 +88,7 @@ impl Machine {
             let rule = rules.iter().find(|rule| rule.id == instance.rule.id);
             match rule.filter(|rule| applies(rule, id, &identity, instance.series())) {
                 Some(rule) => {
-                    instance.follow(rule);
+                    instance.follow(owner, rule, out);
                     true
                 }
                 None => {
@@ -271,9 +275,11 @@ impl Machine {
             return Vec::new();
         };
         let now = received + self.clock_ahead_ms;
+        // A service that nothing was heard of has no window that moved on; it is not to be told of what is over.
+        let oldest = now - LOG_LATE_MS.min(log.window_ms + WATERMARK_MS);
         let mut found = Vec::new();
         for event in events.iter().filter(|event| log.query.accepts_event(event)) {
-            match event.time < now - LOG_LATE_MS {
+            match event.time < oldest {
                 true => counters.late_logs += 1,
                 false => found.push((event.service.as_str(), event.time.min(now))),
             }
@@ -287,7 +293,15 @@ impl Machine {
                 || log.query.accepts_machine(&self.identity.host_name, &id.to_string()))
     }
 
-    /// Counts events of one service. True when the rule watches as many as it may already.
+    /// Whether the events of this service are counted by themselves.
+    pub(super) fn tells_apart(&self, id: MachineId, rule: &Rule, service: &str) -> bool {
+        let of_it = |series| self.index.contains_key(&AlertId::of(&rule.id, id, Some(&series)));
+        let services = self.instances.iter().filter(|instance| instance.rule.id == rule.id);
+        services.count() < LOG_SERVICES_MAX || LogCount::series(service).is_some_and(of_it)
+    }
+
+    /// Counts events of one service. Returns how many came too late for the window; `None` when the rule watches
+    /// as many as it may already.
     pub(super) fn count_logs(
         &mut self,
         id: MachineId,
@@ -296,16 +310,16 @@ impl Machine {
         times: impl Iterator<Item = UnixMillis>,
         watched_by_rule: &mut Watched,
         out: &mut Vec<Change>,
-    ) -> bool {
+    ) -> Option<u64> {
         // A name that cannot be a label is one that history would not take either.
-        let Some(series) = LogCount::series(service) else { return false };
+        let Some(series) = LogCount::series(service) else { return Some(0) };
         let known = self.index.get(&AlertId::of(&rule.id, id, Some(&series))).copied();
         let place = match known {
             Some(place) => place,
             None => {
-                let Ok(layout) = Layout::new(vec![series]) else { return false };
+                let Ok(layout) = Layout::new(vec![series]) else { return Some(0) };
                 if !watched_by_rule.admit(&rule.id) {
-                    return true;
+                    return None;
                 }
                 let from = self.newest.unwrap_or(UnixMillis::MIN);
                 self.add(Instance::new(id, Arc::clone(rule), Some((layout, 0)), from))
@@ -313,8 +327,8 @@ impl Machine {
         };
         let owner = Owner { machine: id, identity: &self.identity };
         let instance = &mut self.instances[place as usize];
-        times.for_each(|time| instance.take_log(owner, time, out));
-        false
+        let late = times.filter(|time| !instance.take_log(owner, *time, out));
+        Some(late.count() as u64)
     }
 
     pub(super) fn set_status(
@@ -379,9 +393,15 @@ impl Machine {
     }
 
     pub(super) fn forget(&mut self, now: UnixMillis) {
-        let old = now + self.clock_ahead_ms - FORGET_AFTER_MS;
+        let now = now + self.clock_ahead_ms;
+        let old = now - FORGET_AFTER_MS;
         let before = self.instances.len();
-        self.instances.retain(|i| i.place.is_none() || !i.life.is_calm() || i.newest() > old);
+        self.instances.retain(|i| {
+            // What a rule about logs counted is kept for as long as it counts.
+            let counts_for = i.rule.spec.log().map_or(0, |log| log.window_ms);
+            let until = i.newest() + FORGET_AFTER_MS.max(counts_for);
+            i.place.is_none() || !i.life.is_calm() || until > now
+        });
         if self.instances.len() < before {
             self.reindex();
         }

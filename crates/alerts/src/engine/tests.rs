@@ -376,3 +376,81 @@ fn trouble_in_logs_lasts_while_the_count_does() {
     }
     assert_eq!(scene.story(), "web:errors P2, web:errors F7, web:errors R11");
 }
+
+#[test]
+fn what_was_counted_is_kept_through_pauses_for_as_long_as_it_counts() {
+    let slow = "name = 'slow'\nlog = 'refused'\nwindow = '24h'\nabove = { warning = 2 }";
+    let mut scene = Scene::new(&[slow]);
+    let events = [10, 9000, 18_000];
+    for second in 0..=20_000 {
+        if events.contains(&second) {
+            scene.logs(second as f64, &[("api", second as f64, "refused")]);
+        }
+        scene.tick(second);
+    }
+    assert_eq!(scene.story(), "web:slow P18000, web:slow F18000");
+    for second in (20_000..=200_000).step_by(100) {
+        scene.tick(second);
+    }
+    assert_eq!(scene.story(), "web:slow R86410");
+    let mut watched = HashMap::new();
+    scene.engine.machines[&machine(1)].count_watched(&mut watched);
+    assert!(watched.is_empty(), "forgotten once nothing is counted");
+}
+
+#[test]
+fn a_rule_about_logs_that_is_edited_is_judged_anew() {
+    let waits = format!("{ERRORS}\nfor = '5s'");
+    let edited = [
+        waits.replace("warning = 1", "warning = 2"),
+        waits.replace("level:>=error refused", "level:>=error reset"),
+        waits.replace("window = '10s'", "window = '11s'"),
+    ];
+    for edited in edited {
+        let mut scene = Scene::new(&[&waits]);
+        scene.logs(2.0, &[("api", 1.0, "refused"), ("api", 2.0, "refused")]);
+        assert_eq!(scene.story(), "web:errors P2");
+        scene.rules(&[&edited]);
+        for second in 3..=40 {
+            scene.tick(second);
+        }
+        let told = scene.story();
+        assert!(told.starts_with("web:errors I"), "{edited}: {told}");
+        assert!(!told.contains('F'), "{edited}: {told}");
+    }
+    let mut scene = Scene::new(&[&waits]);
+    scene.logs(2.0, &[("api", 2.0, "refused")]);
+    scene.rules(&[&waits.replace("warning = 1", "warning = 0")]);
+    assert_eq!(scene.story(), "web:errors P2", "nor does it take another event");
+}
+
+#[test]
+fn log_events_that_their_window_left_behind_raise_nothing_and_are_counted() {
+    let mut scene = Scene::new(&[ERRORS]);
+    scene.logs(30.0, &[("new", 10.0, "refused"), ("new", 11.0, "refused")]);
+    assert_eq!(scene.engine.counters().late_logs, 2, "of a service that is new");
+    scene.logs(30.0, &[("api", 30.0, "refused")]);
+    scene.logs(31.0, &[("api", 18.0, "refused"), ("api", 18.5, "refused")]);
+    assert_eq!(scene.engine.counters().late_logs, 4, "of one that is known");
+    assert_eq!(scene.story(), "");
+}
+
+#[test]
+fn a_machine_that_makes_up_services_leaves_room_for_the_others() {
+    let text = "name = 'errors'\nlog = 'refused'\nwindow = '10s'\nabove = { warning = 49 }";
+    let mut scene = Scene { engine: Engine::new(150, UnixMillis(0)), told: Vec::new() };
+    scene.rules(&[text]);
+    scene.machine(1, "web");
+    let names: Vec<String> = (0..150).map(|i| format!("s{i:03}")).collect();
+    let events: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0, "refused")).collect();
+    scene.logs(1.0, &events);
+    assert_eq!(scene.story(), "web:errors P1, web:errors F1", "50 are counted together");
+    let alert = scene.engine.active().remove(0);
+    assert_eq!(alert.series.expect("a series").labels.get("service.name"), "(others)");
+    scene.logs(2.0, &[("s007", 2.0, "refused")]);
+    assert_eq!(scene.engine.active()[0].value, 50.0, "the first hundred by themselves");
+    let mut watched = HashMap::new();
+    scene.engine.machines[&machine(1)].count_watched(&mut watched);
+    assert_eq!(watched.into_values().sum::<usize>(), 101);
+    assert_eq!(scene.engine.counters().series_over_limit, 0);
+}
