@@ -1,9 +1,10 @@
 //! When a rule would have fired: the same engine as live, fed from history.
 //!
 //! One machine after the other and an hour at a time, so that memory is bounded however much is kept. What
-//! the engine does follows from the times of the values alone, so it does here what it did live, with two
-//! exceptions: values that came late are in history in their place, and whether a silent machine said
-//! goodbye is not looked up: it counts as offline.
+//! the engine does follows from the times of the values alone, so it does here what it did live, with few
+//! exceptions: values and log events that came late are in history in their place, log events that the server
+//! was told not to keep are not, those that were told twice are once, and whether a silent machine said goodbye
+//! is not looked up: it counts as offline.
 
 use std::sync::Arc;
 
@@ -20,6 +21,16 @@ use crate::rule::{Rule, Window};
 mod logs;
 
 use logs::Found;
+
+/// Why a rule could not be tested.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TestError {
+    #[error(transparent)]
+    Store(#[from] StorageError),
+    /// It is for the rule to ask for less.
+    #[error("finds more than {max} log events: narrow it, or test a shorter time")]
+    FindsTooMuch { max: usize },
+}
 
 /// One time that it would have fired.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,10 +63,11 @@ pub(crate) async fn run(
     registry: &dyn Registry,
     rule: &Arc<Rule>,
     range: TimeRange,
-) -> Result<Report, StorageError> {
+) -> Result<Report, TestError> {
     let mut report = Report::default();
     let lead = range.start - lead_ms(rule);
-    let mut found = logs::read(history, rule, TimeRange::new(lead, range.end)).await?;
+    let mut found =
+        logs::read(history, rule, TimeRange::new(lead, range.end), logs::FOUND_MAX).await?;
     for record in registry.machines().await? {
         let identity =
             Identity { host_name: record.facts.host_name.clone(), labels: record.labels.clone() };

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::rule::{level_to_proto, rule_to_proto, spec_from_proto};
 use super::{Api, actor, limit, refused, required, stamp, time, unavailable};
-use crate::backtest::{self, Firing};
+use crate::backtest::{self, Firing, TestError};
 use crate::book::{SaveError, now};
 use crate::lifecycle::Phase;
 use crate::notice::map;
@@ -165,7 +165,7 @@ impl AlertConfigService for Api {
         let busy = || Status::resource_exhausted("another rule is being tested, try again soon");
         let _slot = self.tests.try_acquire().map_err(|_| busy())?;
         let report = backtest::run(&*self.history, &*self.registry, &rule, range);
-        let mut report = report.await.map_err(unavailable)?;
+        let mut report = report.await.map_err(untested)?;
         report.firings.sort_by_key(|firing| std::cmp::Reverse(firing.change.at));
         Ok(Response::new(v1::TestRuleResponse {
             incidents: report.firings.iter().take(1000).map(incident).collect(),
@@ -244,6 +244,15 @@ impl AlertConfigService for Api {
     }
 }
 
+fn untested(error: TestError) -> Status {
+    match error {
+        TestError::Store(error) => unavailable(error),
+        TestError::FindsTooMuch { .. } => {
+            Status::failed_precondition(format!("rule.log.query: {error}"))
+        }
+    }
+}
+
 fn incident(firing: &Firing) -> v1::Incident {
     let alert = &firing.change.alert;
     let level = firing.last.level.or(firing.change.level).unwrap_or(Level::Critical);
@@ -265,5 +274,20 @@ fn incident(firing: &Firing) -> v1::Incident {
         summary: alert.summary(level),
         cause: if over { firing.last.cause.name() } else { "" }.to_owned(),
         acknowledged: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_finds_too_much_is_refused_for_its_query() {
+        let refused = untested(TestError::FindsTooMuch { max: 7 });
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        assert!(refused.message().starts_with("rule.log.query: finds more than 7 "), "{refused}");
+        let reason = "gone".to_owned();
+        let away = untested(storage::StorageError::Unavailable { store: "it", reason }.into());
+        assert_eq!(away.code(), tonic::Code::Unavailable);
     }
 }

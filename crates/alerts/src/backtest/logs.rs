@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{MachineId, TimeRange, UnixMillis};
+use storage::History;
 use storage::history::LogSearch;
-use storage::{History, StorageError};
 
+use super::TestError;
 use crate::rule::Rule;
 
 /// Events of one search.
 const PAGE: usize = 1000;
 /// Of all machines. A rule that finds more is of no use, and would fill the memory.
-const FOUND_MAX: usize = 500_000;
+pub(super) const FOUND_MAX: usize = 500_000;
 
 /// A log event that the rule asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,12 +22,13 @@ pub(super) struct Found {
     pub(super) service: Arc<str>,
 }
 
-/// By machine, each in the order of time. Empty for rules about something else.
+/// By machine, each in the order of time, at most `max` in all. Empty for rules about something else.
 pub(super) async fn read(
     history: &dyn History,
     rule: &Rule,
     range: TimeRange,
-) -> Result<HashMap<MachineId, Vec<Found>>, StorageError> {
+    max: usize,
+) -> Result<HashMap<MachineId, Vec<Found>>, TestError> {
     let mut found: HashMap<MachineId, Vec<Found>> = HashMap::new();
     let Some(log) = rule.spec.log() else { return Ok(found) };
     let mut services: HashMap<String, Arc<str>> = HashMap::new();
@@ -36,9 +38,8 @@ pub(super) async fn read(
         let search = LogSearch { query, machines: None, range, before, limit: PAGE };
         let page = history.search_logs(search).await?;
         count += page.events.len();
-        if count > FOUND_MAX {
-            let reason = format!("the rule finds more than {FOUND_MAX} log events: narrow it");
-            return Err(StorageError::Invalid { store: "the history", reason });
+        if count > max {
+            return Err(TestError::FindsTooMuch { max });
         }
         for log in page.events {
             let service = services.entry(log.event.service);
