@@ -50,6 +50,14 @@ impl Past {
         &self.machines
     }
 
+    /// Why an alert is over that cannot go on: its machine went while nobody watched, or its rule changed.
+    fn why_over(&self, machine: MachineId) -> Cause {
+        match self.machines.iter().any(|record| record.id == machine) {
+            true => Cause::Rule,
+            false => Cause::MachineRemoved,
+        }
+    }
+
     fn of(&self, shard: Shard) -> impl Iterator<Item = &MachineRecord> {
         self.machines.iter().filter(move |record| Shard::of(record.id, self.shards) == shard)
     }
@@ -92,6 +100,7 @@ impl Share {
             if Shard::of(kept.machine, past.shards) != claim.shard {
                 continue;
             }
+            let machine = kept.machine;
             let restored = share.engine.restore(kept);
             let alert = AlertId::from_text(&state.id).filter(|_| restored);
             match alert.and_then(|id| share.engine.alert(id)) {
@@ -103,7 +112,8 @@ impl Share {
                 None => {
                     out.forget(state.id.clone());
                     if let Some(remembered) = remembered {
-                        let incident = close(store, &remembered.incident, at).await?;
+                        let why = past.why_over(machine);
+                        let incident = close(store, &remembered.incident, why, at).await?;
                         if let Some(incident) = incident {
                             share.desk.tell_over(&incident, &remembered.told, at, &mut out);
                             out.incidents.push(incident);
@@ -213,6 +223,7 @@ impl Share {
 async fn close(
     store: &dyn Alerting,
     incident: &str,
+    why: Cause,
     at: UnixMillis,
 ) -> anyhow::Result<Option<Incident>> {
     let filter = IncidentFilter { open_only: true, ..IncidentFilter::default() };
@@ -220,7 +231,7 @@ async fn close(
     let found = open.into_iter().find(|i| i.id == incident);
     Ok(found.map(|incident| Incident {
         resolved: Some(at),
-        cause: Cause::Rule.name().to_owned(),
+        cause: why.name().to_owned(),
         ..incident
     }))
 }
@@ -254,4 +265,28 @@ pub(super) fn elsewhere(
         Some(Active { alert, open, silenced_by })
     };
     states.iter().filter_map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Labels, MachineFacts};
+
+    use super::*;
+
+    #[test]
+    fn an_incident_that_ends_at_a_start_says_whether_its_machine_is_gone() {
+        let id = |n| MachineId::from_u128(n).expect("not zero");
+        let there = MachineRecord {
+            id: id(1),
+            facts: MachineFacts::default(),
+            labels: Labels::empty(),
+            first_seen: UnixMillis(0),
+            last_seen: UnixMillis(0),
+            status: MachineStatus::Online,
+            status_since: UnixMillis(0),
+        };
+        let past = Past { shards: 1, machines: vec![there], states: Vec::new() };
+        assert_eq!(past.why_over(id(1)), Cause::Rule);
+        assert_eq!(past.why_over(id(2)), Cause::MachineRemoved);
+    }
 }
