@@ -75,7 +75,7 @@ impl Files {
     }
 
     /// The files that globs lead to now, each once.
-    fn list(&mut self) -> Vec<Found> {
+    pub(super) fn list(&mut self) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
         for (section, Section { files, gate, .. }) in self.setup.files.iter().enumerate() {
             for path in files.include.iter().flat_map(|pattern| find::glob(pattern)) {
@@ -138,7 +138,7 @@ impl Files {
     }
 
     /// Files that were followed before the start and that no glob leads to now.
-    fn find_again(&mut self, found: &[Found], now: Instant, outbox: &mut Outbox) {
+    pub(super) fn find_again(&mut self, found: &[Found], now: Instant, outbox: &mut Outbox) {
         let is_current = |id: FileId, place: &Place| {
             found.iter().any(|found| found.id == id && place.is_in(&found.file))
         };
@@ -262,7 +262,7 @@ impl Files {
     }
 
     /// Decides where to start in a file that is new to us.
-    fn discover(&mut self, found: Found, now: Instant, outbox: &mut Outbox) {
+    pub(super) fn discover(&mut self, found: Found, now: Instant, outbox: &mut Outbox) {
         let Found { path, file, id, section, .. } = &found;
         let id = *id;
         let known = self.places.get(&id).filter(|place| place.is_in(file)).cloned();
@@ -285,6 +285,7 @@ impl Files {
             self.followed.push(followed);
             return;
         }
+        self.follow_copy_of(id, path, now, outbox);
         let starts_at_end = self.setup.files[*section].files.start == Start::End;
         let mark = if starts_at_end && !self.is_in_use(*section) {
             end_of(file)
@@ -302,6 +303,19 @@ impl Files {
         // Before anything of it is read: what comes after it may be marked sooner than it has its turn.
         outbox.mark(followed.bookmark());
         self.followed.push(followed);
+    }
+
+    /// What was read before the start and is truncated since [`Self::find_again`] looked goes on in its copy.
+    fn follow_copy_of(&mut self, id: FileId, path: &Path, now: Instant, outbox: &mut Outbox) {
+        let was_read = |place: &&Place| place.path == path && place.mark.offset > 0;
+        let Some(place) = self.places.get(&id).filter(was_read).cloned() else { return };
+        let is_new = |file: &File, other: FileId| {
+            !self.was_read(file, other) && self.followed.iter().all(|known| known.id != other)
+        };
+        let is_copy = |file: &File, other: FileId| is_new(file, other) && place.is_in(file);
+        if let Some(copy) = find::beside(path, is_copy) {
+            self.follow_again(path, copy, place.mark, now, outbox);
+        }
     }
 
     /// The file that `copy` is a copy of, if it is one.

@@ -313,6 +313,26 @@ fn a_copy_comes_before_what_was_written_after_it_whenever_the_reader_is_killed()
 }
 
 #[test]
+fn what_is_truncated_while_a_new_reader_looks_around_is_read_in_the_copy() {
+    let mut desk = Desk::new(&["app.log*"], false);
+    desk.write_to("app.log", 20);
+    desk.look();
+    desk.write_to("app.log", 40);
+    desk.kill();
+    let (mut files, mut outbox, batches) = desk.reading.take().expect("it runs");
+    let found = files.list();
+    files.find_again(&found, desk.now, &mut outbox);
+    desk.copy_and_truncate("app.log", "app.log-20261128");
+    for found in found {
+        files.discover(found, desk.now, &mut outbox);
+    }
+    desk.reading = Some((files, outbox, batches));
+    desk.write_to("app.log", 20);
+    desk.look();
+    desk.check();
+}
+
+#[test]
 fn a_copy_that_is_not_followed_by_a_truncation_is_not_read() {
     story(&["app.log*"], |desk| {
         desk.write_to("app.log", 50);
