@@ -40,6 +40,26 @@ impl Files {
             self.follow_rotated(path, rotated, now, outbox);
         }
         self.older_first(&mut found);
+        self.open_found(found, scan_before, now, outbox);
+        self.mark_globs(outbox);
+        if is_first || std::mem::take(&mut self.is_changed) {
+            // Unless they are on a disk that is not mounted yet.
+            let gone = |place: &Place| place.path.parent().is_some_and(Path::is_dir);
+            for (id, _) in self.places.extract_if(.., |_, place| gone(place)) {
+                outbox.mark(Bookmark { source: id.source(), place: None });
+            }
+        }
+    }
+
+    /// Follows what was found, and what was rotated away from there unseen.
+    pub(super) fn open_found(
+        &mut self,
+        found: Vec<Found>,
+        scan_before: Option<Modified>,
+        now: Instant,
+        outbox: &mut Outbox,
+    ) {
+        let listed: BTreeSet<FileId> = found.iter().map(|found| found.id).collect();
         for found in found {
             let path = found.path.clone();
             if self.followed.iter().any(|followed| followed.id == found.id) {
@@ -51,6 +71,7 @@ impl Files {
                 }
                 continue;
             }
+            self.follow_copy_of(&found, now, outbox);
             let scan_before = scan_before.filter(|_| self.is_in_use(found.section));
             let rotated = self.rotated_since_last(&path, &listed, scan_before);
             // It may have been rotated away itself since it was listed.
@@ -63,14 +84,6 @@ impl Files {
             }
             self.discover(found, now, outbox);
             self.follow_rotated(&path, newer, now, outbox);
-        }
-        self.mark_globs(outbox);
-        if is_first || std::mem::take(&mut self.is_changed) {
-            // Unless they are on a disk that is not mounted yet.
-            let gone = |place: &Place| place.path.parent().is_some_and(Path::is_dir);
-            for (id, _) in self.places.extract_if(.., |_, place| gone(place)) {
-                outbox.mark(Bookmark { source: id.source(), place: None });
-            }
         }
     }
 
@@ -206,8 +219,14 @@ impl Files {
                 && self.followed.iter().all(|other| other.id != id)
         };
         let mut rotated = find::open_beside(path, find::is_numbered, FILES_MAX, is_candidate);
+        // A copy of what was read before the start is no news: it goes on there once the original is cut.
+        let is_copy = |file: &File| {
+            let mut read = self.places.values().filter(|place| place.path == path);
+            read.any(|place| place.mark.offset > 0 && place.is_in(file))
+        };
         rotated.retain(|(file, id)| {
             !self.was_read(file, *id)
+                && !is_copy(file)
                 && place.as_ref().is_none_or(|last| last.mark.offset == 0 || !last.is_in(file))
         });
         rotated
@@ -262,7 +281,7 @@ impl Files {
     }
 
     /// Decides where to start in a file that is new to us.
-    pub(super) fn discover(&mut self, found: Found, now: Instant, outbox: &mut Outbox) {
+    fn discover(&mut self, found: Found, now: Instant, outbox: &mut Outbox) {
         let Found { path, file, id, section, .. } = &found;
         let id = *id;
         let known = self.places.get(&id).filter(|place| place.is_in(file)).cloned();
@@ -285,7 +304,6 @@ impl Files {
             self.followed.push(followed);
             return;
         }
-        self.follow_copy_of(id, path, now, outbox);
         let starts_at_end = self.setup.files[*section].files.start == Start::End;
         let mark = if starts_at_end && !self.is_in_use(*section) {
             end_of(file)
@@ -306,9 +324,11 @@ impl Files {
     }
 
     /// What was read before the start and is truncated since [`Self::find_again`] looked goes on in its copy.
-    fn follow_copy_of(&mut self, id: FileId, path: &Path, now: Instant, outbox: &mut Outbox) {
-        let was_read = |place: &&Place| place.path == path && place.mark.offset > 0;
-        let Some(place) = self.places.get(&id).filter(was_read).cloned() else { return };
+    fn follow_copy_of(&mut self, found: &Found, now: Instant, outbox: &mut Outbox) {
+        let Found { path, file, id, .. } = found;
+        let was_cut =
+            |place: &&Place| place.path == *path && place.mark.offset > 0 && !place.is_in(file);
+        let Some(place) = self.places.get(id).filter(was_cut).cloned() else { return };
         let is_new = |file: &File, other: FileId| {
             !self.was_read(file, other) && self.followed.iter().all(|known| known.id != other)
         };

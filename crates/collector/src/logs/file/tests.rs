@@ -313,23 +313,36 @@ fn a_copy_comes_before_what_was_written_after_it_whenever_the_reader_is_killed()
 }
 
 #[test]
-fn what_is_truncated_while_a_new_reader_looks_around_is_read_in_the_copy() {
-    let mut desk = Desk::new(&["app.log*"], false);
-    desk.write_to("app.log", 20);
-    desk.look();
-    desk.write_to("app.log", 40);
-    desk.kill();
-    let (mut files, mut outbox, batches) = desk.reading.take().expect("it runs");
-    let found = files.list();
-    files.find_again(&found, desk.now, &mut outbox);
-    desk.copy_and_truncate("app.log", "app.log-20261128");
-    for found in found {
-        files.discover(found, desk.now, &mut outbox);
+fn what_is_copied_and_cut_while_a_new_reader_looks_around_is_read_in_the_copy() {
+    for (glob, copy) in [("app.log", "app.log.1"), ("app.log*", "app.log-20261128")] {
+        for is_cut in [true, false] {
+            let mut desk = Desk::new(&[glob], false);
+            desk.write_to("app.log", 20);
+            desk.look();
+            desk.write_to("app.log", 40);
+            desk.kill();
+            let (mut files, mut outbox, batches) = desk.reading.take().expect("it runs");
+            let found = files.list();
+            files.find_again(&found, desk.now, &mut outbox);
+            match is_cut {
+                true => desk.copy_and_truncate("app.log", copy),
+                false => _ = fs::copy(desk.at("app.log"), desk.at(copy)).expect("copied"),
+            }
+            files.open_found(found, None, desk.now, &mut outbox);
+            desk.reading = Some((files, outbox, batches));
+            if !is_cut {
+                fs::File::options()
+                    .write(true)
+                    .open(desk.at("app.log"))
+                    .expect("there")
+                    .set_len(0)
+                    .expect("cut");
+            }
+            desk.write_to("app.log", 20);
+            desk.look();
+            desk.check();
+        }
     }
-    desk.reading = Some((files, outbox, batches));
-    desk.write_to("app.log", 20);
-    desk.look();
-    desk.check();
 }
 
 #[test]
